@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod clock;
 mod json;
+pub(crate) mod lane;
 pub mod record;
 pub mod rotation;
 pub mod seqs;

@@ -3,11 +3,20 @@
 
 pub mod batch;
 pub mod clock;
+pub mod error;
+pub mod format;
 mod json;
 pub(crate) mod lane;
+pub mod logger;
 pub mod record;
 pub mod rotation;
 pub mod seqs;
 pub mod sink;
+pub(crate) mod spool;
+pub mod stats;
 
+pub use error::{Error, ErrorKind};
+pub use logger::{Durability, Guard, Logger, LoggerSettings, Outcome, Overflow, Report};
 pub use record::Prediction;
+pub use record::encode::Invalid;
+pub use stats::DropReason;

@@ -75,7 +75,14 @@ impl Memory {
     /// # Safety
     /// The caller is the only one to reach these bytes of the buffer: it holds the lane's lock, and the buffer is the active one.
     #[expect(clippy::mut_from_ref, reason = "the lanes' locks settle who may write; see above")]
-    pub(super) unsafe fn buffer_mut(&self, lane: usize, buffer: usize, buffer_bytes: usize, from: usize, len: usize) -> &mut [u8] {
+    pub(super) unsafe fn buffer_mut(
+        &self,
+        lane: usize,
+        buffer: usize,
+        buffer_bytes: usize,
+        from: usize,
+        len: usize,
+    ) -> &mut [u8] {
         let start = data_at(lane, buffer, buffer_bytes) + from;
         assert!(from + len <= buffer_bytes && start + len <= self.map.len(), "lane={lane} buffer={buffer} from={from} len={len}");
         // SAFETY: in bounds (checked above); exclusive by the caller's promise.
@@ -133,7 +140,10 @@ impl Header {
         let mut process = [0; 16];
         process.copy_from_slice(&bytes[24..40]);
         if lanes == 0 || lanes > MAX_LANES || buffer_bytes > file.len() || total_bytes(lanes, buffer_bytes) != file.len() {
-            return Err(format!("its header says lanes={lanes} buffer_bytes={buffer_bytes}, which is not its length of {}", file.len()));
+            return Err(format!(
+                "its header says lanes={lanes} buffer_bytes={buffer_bytes}, which is not its length of {}",
+                file.len()
+            ));
         }
         Ok(Header { process: Uuid::from_bytes(process), lanes, buffer_bytes })
     }

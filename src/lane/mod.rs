@@ -171,15 +171,18 @@ impl Lanes {
     pub(crate) fn pending(&self) -> Pending {
         self.lanes.iter().fold(Pending::default(), |sum, lane| {
             let state = lane.state.lock();
-            state.buffers.iter().filter(|buffer| matches!(buffer.stage, Stage::Active | Stage::Sealed)).fold(sum, |sum, buffer| {
-                Pending { rows: sum.rows + buffer.rows, bytes: sum.bytes + buffer.len as u64 }
-            })
+            state
+                .buffers
+                .iter()
+                .filter(|buffer| matches!(buffer.stage, Stage::Active | Stage::Sealed))
+                .fold(sum, |sum, buffer| Pending { rows: sum.rows + buffer.rows, bytes: sum.bytes + buffer.len as u64 })
         })
     }
 
     /// Bytes in all buffers that are not free, taken ones included.
     pub(crate) fn used_bytes(&self) -> u64 {
-        let used = |lane: &Lane| lane.state.lock().buffers.iter().filter(|b| b.stage != Stage::Free).map(|b| b.len as u64).sum::<u64>();
+        let used =
+            |lane: &Lane| lane.state.lock().buffers.iter().filter(|b| b.stage != Stage::Free).map(|b| b.len as u64).sum::<u64>();
         self.lanes.iter().map(used).sum()
     }
 

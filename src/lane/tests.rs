@@ -77,7 +77,9 @@ fn threads_lose_nothing_and_every_lane_is_gapless() {
     let mut seen = vec![0; 3];
     std::thread::scope(|scope| {
         let callers: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| (0..20_000).filter(|_| matches!(lanes.push(b"{\"a\":1"), Push::Accepted { .. })).count() as u64))
+            .map(|_| {
+                scope.spawn(|| (0..20_000).filter(|_| matches!(lanes.push(b"{\"a\":1"), Push::Accepted { .. })).count() as u64)
+            })
             .collect();
         let worker = scope.spawn(|| {
             let mut seen = vec![0; 3];

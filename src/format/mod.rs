@@ -1,0 +1,3 @@
+//! Names and columns.
+
+pub mod path;

@@ -8,6 +8,8 @@ pub mod format;
 mod json;
 pub(crate) mod lane;
 pub mod logger;
+#[cfg(feature = "parquet")]
+pub(crate) mod outbox;
 pub mod record;
 pub mod rotation;
 pub mod seqs;

@@ -3,7 +3,7 @@
 mod backlog;
 mod builder;
 mod control;
-mod home;
+pub(crate) mod home;
 pub mod settings;
 mod worker;
 

@@ -3,6 +3,8 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod memory;
+#[cfg(feature = "parquet")]
+pub(crate) mod parquet;
 
 use crate::batch::Batch;
 use crate::clock::Now;

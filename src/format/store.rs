@@ -87,7 +87,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = SchemaStore::new(dir.path());
         store.save("m", &ModelSchema::default(), &ModelSchema::default()).unwrap();
-        std::fs::write(dir.path().join("schemas/m.json"), "[]").unwrap();
+        std::fs::write(dir.path().join("schemas/m.json"), "{\"inputs\": 7}").unwrap();
         assert!(store.load("m").unwrap_err().to_string().contains("m.json"));
     }
 }

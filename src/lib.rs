@@ -1,1 +1,24 @@
+//! predlog keeps every prediction of a model server: in SQLite or Parquet, uploaded in batches, without slowing the server.
+#![warn(missing_docs)]
 
+pub mod batch;
+pub mod clock;
+pub mod error;
+pub mod format;
+mod json;
+pub(crate) mod lane;
+pub mod logger;
+#[cfg(feature = "parquet")]
+pub(crate) mod outbox;
+pub mod record;
+pub mod rotation;
+pub mod seqs;
+pub mod sink;
+pub(crate) mod spool;
+pub mod stats;
+
+pub use error::{Error, ErrorKind};
+pub use logger::{Durability, Guard, Logger, LoggerSettings, Outcome, Overflow, Report};
+pub use record::Prediction;
+pub use record::encode::Invalid;
+pub use stats::DropReason;

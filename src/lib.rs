@@ -3,10 +3,14 @@
 
 pub mod batch;
 pub mod clock;
+pub mod format;
 mod json;
 pub mod record;
+pub mod retry;
 pub mod rotation;
 pub mod seqs;
+#[cfg(feature = "parquet")]
+pub mod ship;
 pub mod sink;
 
 pub use record::Prediction;

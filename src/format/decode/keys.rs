@@ -1,0 +1,89 @@
+//! Keys of an object, found by predicting that they come in the order of the row before.
+
+use std::collections::HashMap;
+
+use super::scan::{Cursor, Syntax, unescape};
+
+#[derive(Debug)]
+struct Key {
+    /// The key as encoders write it, with quotes and colon: `"age":`.
+    pattern: Box<[u8]>,
+    /// The key that came after this one the last time.
+    next: usize,
+}
+
+/// The known keys of an object, by index.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    keys: Vec<Key>,
+    index: HashMap<Box<str>, usize>,
+    first: usize,
+}
+
+/// A key that was read.
+pub(crate) enum Found {
+    Known(usize),
+    /// Not one of the known; its text is in the scratch string.
+    Unknown,
+    /// It has a lone surrogate, so it is no text.
+    Unnameable,
+}
+
+impl Keys {
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut keys = Keys::default();
+        for name in names {
+            keys.push(name);
+        }
+        keys
+    }
+
+    /// Adds a key and returns its index.
+    pub fn push(&mut self, name: &str) -> usize {
+        let at = self.keys.len();
+        // A key is written to a String: it cannot fail. An empty pattern would match everywhere, so it would have to be a quote at least.
+        let quoted = serde_json::to_string(name).unwrap_or_else(|_| "\"".to_owned());
+        self.keys.push(Key { pattern: format!("{quoted}:").into_bytes().into_boxed_slice(), next: at + 1 });
+        self.index.insert(name.into(), at);
+        at
+    }
+
+
+    /// The index that is predicted after `previous`.
+    #[inline]
+    pub fn predict(&self, previous: Option<usize>) -> usize {
+        previous.map_or(self.first, |at| self.keys[at].next)
+    }
+
+    /// Reads the next key and its colon; the cursor ends at the value.
+    #[inline]
+    pub fn read(&mut self, previous: Option<usize>, cursor: &mut Cursor<'_>, scratch: &mut String) -> Result<Found, Syntax> {
+        let predicted = self.predict(previous);
+        if let Some(key) = self.keys.get(predicted)
+            && cursor.eat(&key.pattern)
+        {
+            cursor.skip_space();
+            return Ok(Found::Known(predicted));
+        }
+        self.look_up(previous, cursor, scratch)
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, previous: Option<usize>, cursor: &mut Cursor<'_>, scratch: &mut String) -> Result<Found, Syntax> {
+        let key = cursor.key()?;
+        scratch.clear();
+        if !key.escaped {
+            scratch.push_str(key.raw);
+        } else if !unescape(key.raw, scratch) {
+            return Ok(Found::Unnameable);
+        }
+        let Some(&at) = self.index.get(scratch.as_str()) else {
+            return Ok(Found::Unknown);
+        };
+        match previous {
+            Some(previous) => self.keys[previous].next = at,
+            None => self.first = at,
+        }
+        Ok(Found::Known(at))
+    }
+}

@@ -1,0 +1,154 @@
+//! The `metadata` column: a map of strings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::{MapArray, StructArray};
+use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
+use arrow_schema::{ArrowError, DataType, Field, Fields};
+
+use super::column::Texts;
+use super::scan::{Cursor, Syntax};
+
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    keys: Texts,
+    values: Texts,
+    offsets: Vec<i32>,
+    valid: NullBufferBuilder,
+}
+
+/// The names inside a map, as the Parquet format gives them.
+fn entry_fields() -> Fields {
+    Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)])
+}
+
+fn entries_field() -> Arc<Field> {
+    Arc::new(Field::new("key_value", DataType::Struct(entry_fields()), false))
+}
+
+/// The type of the column.
+pub(crate) fn data_type() -> DataType {
+    DataType::Map(entries_field(), false)
+}
+
+/// Appends the value at the cursor as text: a string as it is, anything else but null as its JSON.
+pub(crate) fn push_as_text(texts: &mut Texts, cursor: &mut Cursor<'_>) -> Result<(), Syntax> {
+    if cursor.peek() == Some(b'"') {
+        // A lone surrogate becomes U+FFFD.
+        let text = cursor.string()?;
+        texts.push_raw(&text);
+        return Ok(());
+    }
+    let start = cursor.pos;
+    if cursor.skip_value()?.null {
+        texts.push_null();
+    } else {
+        texts.push(cursor.since(start));
+    }
+    Ok(())
+}
+
+impl Metadata {
+    pub fn new() -> Self {
+        Metadata { keys: Texts::new(), values: Texts::new(), offsets: vec![0], valid: NullBufferBuilder::new(0) }
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    #[inline]
+    pub fn push_null(&mut self) {
+        self.offsets.push(self.keys.len() as i32);
+        self.valid.append_null();
+    }
+
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.len() {
+            self.offsets.truncate(len + 1);
+            self.valid.truncate(len);
+        }
+        let entries = self.row_start();
+        self.keys.truncate(entries);
+        self.values.truncate(entries);
+    }
+
+    #[inline]
+    pub fn truncate_if_longer(&mut self, len: usize) {
+        if self.len() > len {
+            self.truncate(len);
+        }
+    }
+
+    /// The first entry of the row that is being decoded.
+    fn row_start(&self) -> usize {
+        self.offsets.last().copied().unwrap_or(0) as usize
+    }
+
+    /// Decodes the value at the cursor as the next row's. Of two values under one key the last counts; what is no object becomes null.
+    pub fn decode(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Syntax> {
+        if cursor.peek() != Some(b'{') {
+            cursor.skip_value()?;
+            self.push_null();
+            return Ok(());
+        }
+        if cursor.enter(b'}') {
+            loop {
+                let key = cursor.key()?;
+                self.keys.push_raw(&key);
+                push_as_text(&mut self.values, cursor)?;
+                if !cursor.more(b'}', "',' or '}'")? {
+                    break;
+                }
+            }
+        }
+        self.drop_duplicates();
+        // Entries are fewer than the batch's bytes, which the decoder keeps within i32.
+        self.offsets.push(self.keys.len() as i32);
+        self.valid.append_non_null();
+        Ok(())
+    }
+
+    /// Readers refuse a map that has a key twice.
+    fn drop_duplicates(&mut self) {
+        let (start, end) = (self.row_start(), self.keys.len());
+        if end - start < 2 {
+            return;
+        }
+        let mut entries: Vec<(&str, Option<&str>)> = Vec::with_capacity(end - start);
+        let mut index = HashMap::with_capacity(end - start);
+        for at in start..end {
+            let (key, value) = (self.keys.get(at).unwrap_or_default(), self.values.get(at));
+            match index.insert(key, entries.len()) {
+                None => entries.push((key, value)),
+                Some(earlier) => {
+                    entries[earlier] = (key, value);
+                    index.insert(key, earlier);
+                }
+            }
+        }
+        if entries.len() == end - start {
+            return;
+        }
+        let kept: Vec<(String, Option<String>)> =
+            entries.into_iter().map(|(key, value)| (key.to_owned(), value.map(str::to_owned))).collect();
+        self.keys.truncate(start);
+        self.values.truncate(start);
+        for (key, value) in kept {
+            self.keys.push(&key);
+            match value {
+                Some(value) => self.values.push(&value),
+                None => self.values.push_null(),
+            }
+        }
+    }
+
+    pub fn finish(&mut self) -> Result<MapArray, ArrowError> {
+        let (keys, values) = (self.keys.finish()?, self.values.finish()?);
+        let entries = StructArray::try_new(entry_fields(), vec![Arc::new(keys), Arc::new(values)], None)?;
+        let offsets = std::mem::replace(&mut self.offsets, vec![0]);
+        MapArray::try_new(entries_field(), OffsetBuffer::new(offsets.into()), entries, self.valid.finish(), false)
+    }
+}

@@ -1,0 +1,483 @@
+//! Lines to typed Arrow columns.
+//!
+//! Fast because it predicts: keys come in the order of the row before, so most are found by comparing bytes, and values go straight into the
+//! column's builder. What differs from the prediction costs a look-up, never correctness.
+
+mod column;
+pub(crate) mod keys;
+mod metadata;
+mod number;
+pub(crate) mod scan;
+mod side;
+pub(crate) mod time;
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
+
+pub(crate) use column::sentinel;
+use column::{Context, Texts, Values};
+use keys::{Found, Keys};
+use metadata::Metadata;
+use scan::{Cursor, Syntax};
+use side::SideColumns;
+
+use super::schema::{MAX_LEAVES, ModelSchema};
+
+/// The time zone of the column `timestamp`. "UTC" would need a time zone database to be printed.
+const ZONE: &str = "+00:00";
+
+/// How a row fits the columns. In each case it is kept, and whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// The struct columns hold its inputs and outputs exactly.
+    Exact,
+    /// Its raw JSON is kept in `inputs_json` or `outputs_json`, and the columns have what fits.
+    Raw,
+    /// As `Raw`, and it has a field that would have a column if the schema were inferred anew with this row.
+    NewField,
+}
+
+/// Why a line is no row. Nothing of it is in the columns.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    /// The line is not UTF-8.
+    #[error("line is not UTF-8: valid_up_to={valid_up_to}")]
+    InvalidUtf8 {
+        /// The offset of the first byte that is not.
+        valid_up_to: usize,
+    },
+    /// The line is not JSON.
+    #[error("line is not JSON: offset={offset}, expected {expected}")]
+    Syntax {
+        /// Where it stops being JSON.
+        offset: usize,
+        /// What would have been valid there.
+        expected: &'static str,
+    },
+    /// The line is JSON, but not an object.
+    #[error("line is not a JSON object")]
+    NotAnObject,
+    /// The line has no `timestamp`.
+    #[error("line has no timestamp: expected a key \"timestamp\" with an RFC 3339 time")]
+    NoTimestamp,
+    /// The line's `timestamp` is not one.
+    #[error("line has a bad timestamp: timestamp={value}, expected an RFC 3339 time")]
+    BadTimestamp {
+        /// Its JSON, at most 64 characters of it.
+        value: String,
+    },
+    /// The batch has 2 GiB of lines: call [`RowDecoder::finish`], then push the line again.
+    #[error("batch is full: finish it, then push the line again")]
+    BatchFull,
+}
+
+impl From<Syntax> for LineError {
+    fn from(error: Syntax) -> Self {
+        LineError::Syntax { offset: error.at, expected: error.expected }
+    }
+}
+
+/// The keys of a line in the order that our encoder writes them, and where their values go.
+const ENVELOPE: [(&str, Slot); 16] = [
+    ("timestamp", Slot::Timestamp),
+    ("model_name", Slot::Ignored),
+    ("id", Slot::Text(0)),
+    ("model_version", Slot::Text(1)),
+    ("inputs", Slot::Side(0)),
+    ("outputs", Slot::Side(1)),
+    ("request_id", Slot::Text(2)),
+    ("row_index", Slot::Int(0)),
+    ("status_code", Slot::Status),
+    ("error", Slot::Text(3)),
+    ("latency_ms", Slot::Double(0)),
+    ("sample_weight", Slot::Double(1)),
+    ("metadata", Slot::Metadata),
+    ("traceparent", Slot::Text(4)),
+    ("writer", Slot::Text(5)),
+    ("seq", Slot::Int(1)),
+];
+
+#[derive(Clone, Copy)]
+enum Slot {
+    Timestamp,
+    /// Of the model, so not a column.
+    Ignored,
+    Text(usize),
+    Side(usize),
+    Int(usize),
+    Status,
+    Double(usize),
+    Metadata,
+}
+
+/// Decodes lines of one model into a [`RecordBatch`].
+///
+/// The columns are those of `ARCHITECTURE.md`; `inputs` and `outputs` are there once the schema has a settled field for them. A row whose
+/// inputs (or outputs) the struct does not hold exactly keeps their whole JSON in `inputs_json` (`outputs_json`): a value of another type, an
+/// unknown field, an integer outside i64, a number that no double has, a key twice (the last one is in the column), a lone surrogate.
+///
+/// Around them, keys may come in any order, and be missing (null). What is odd there does not cost the row: a text column takes another value
+/// as its JSON text; a number column takes null for what is not its type or out of its range; `metadata` takes null for what is not an object
+/// and the JSON text of values that are not strings; a lone surrogate becomes U+FFFD; of a key given twice the last counts, but of `timestamp`
+/// the first; keys that are not a line's are left out. A line that is not JSON, or has no timestamp, is an error, and leaves no trace.
+#[derive(Debug)]
+pub struct RowDecoder {
+    schema: SchemaRef,
+    keys: Keys,
+    context: Context,
+    clock: time::Clock,
+    /// Whether the schema has room for more columns.
+    room: bool,
+    bytes: usize,
+    timestamps: Vec<i64>,
+    texts: [Texts; 6],
+    ints: [Values<i64>; 2],
+    status: Values<i32>,
+    doubles: [Values<f64>; 2],
+    metadata: Metadata,
+    sides: [SideColumns; 2],
+}
+
+impl RowDecoder {
+    /// A decoder for the settled columns of this schema.
+    pub fn new(schema: &ModelSchema) -> Self {
+        RowDecoder {
+            schema: arrow_schema(schema),
+            keys: Keys::new(ENVELOPE.iter().map(|(name, _)| *name)),
+            context: Context::default(),
+            clock: time::Clock::default(),
+            room: schema.leaves() < MAX_LEAVES,
+            bytes: 0,
+            timestamps: Vec::new(),
+            texts: std::array::from_fn(|_| Texts::new()),
+            ints: std::array::from_fn(|_| Values::new()),
+            status: Values::new(),
+            doubles: std::array::from_fn(|_| Values::new()),
+            metadata: Metadata::new(),
+            sides: [SideColumns::new(&schema.inputs), SideColumns::new(&schema.outputs)],
+        }
+    }
+
+    /// The schema of the batches.
+    pub fn arrow_schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Rows since the last [`finish`](Self::finish).
+    pub fn rows(&self) -> usize {
+        self.timestamps.len()
+    }
+
+    /// Bytes of the lines of these rows: the columns take about as much memory.
+    pub fn raw_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a line, with or without its newline.
+    ///
+    /// # Errors
+    /// The line is no row, and nothing of it is kept.
+    pub fn push_line(&mut self, line: &[u8]) -> Result<Fit, LineError> {
+        match simdutf8::basic::from_utf8(line) {
+            Ok(text) => self.push_str(text),
+            Err(_) => Err(invalid_utf8(line)),
+        }
+    }
+
+    /// As [`push_line`](Self::push_line), for text that is known to be UTF-8.
+    ///
+    /// # Errors
+    /// The line is no row, and nothing of it is kept.
+    pub fn push_str(&mut self, line: &str) -> Result<Fit, LineError> {
+        // Offsets in Arrow's strings and lists are i32; U+FFFD is shorter than the escape that it stands for, so nothing outgrows its line.
+        if self.bytes + line.len() > i32::MAX as usize {
+            return Err(LineError::BatchFull);
+        }
+        self.context.exact = true;
+        self.context.new_field = false;
+        match self.decode(&mut Cursor::new(line)) {
+            Ok(timestamp) => {
+                self.timestamps.push(timestamp);
+                self.pad();
+                self.bytes += line.len();
+                Ok(match (self.context.exact, self.context.new_field && self.room) {
+                    (true, _) => Fit::Exact,
+                    (false, false) => Fit::Raw,
+                    (false, true) => Fit::NewField,
+                })
+            }
+            Err(error) => {
+                self.truncate(self.timestamps.len());
+                Err(error)
+            }
+        }
+    }
+
+    fn decode(&mut self, cursor: &mut Cursor<'_>) -> Result<i64, LineError> {
+        cursor.skip_space();
+        if cursor.peek() != Some(b'{') {
+            cursor.skip_value()?;
+            end(cursor)?;
+            return Err(LineError::NotAnObject);
+        }
+        let mut timestamp = None;
+        let mut previous = None;
+        if cursor.enter(b'}') {
+            loop {
+                match self.keys.read(previous, cursor, &mut self.context.scratch)? {
+                    Found::Known(at) => {
+                        self.value(ENVELOPE[at].1, cursor, &mut timestamp)?;
+                        previous = Some(at);
+                    }
+                    Found::Unknown | Found::Unnameable => {
+                        cursor.skip_value()?;
+                    }
+                }
+                if !cursor.more(b'}', "',' or '}'")? {
+                    break;
+                }
+            }
+        }
+        end(cursor)?;
+        timestamp.unwrap_or(Err(LineError::NoTimestamp))
+    }
+
+    #[inline]
+    fn value(&mut self, slot: Slot, cursor: &mut Cursor<'_>, timestamp: &mut Option<Result<i64, LineError>>) -> Result<(), Syntax> {
+        let row = self.timestamps.len();
+        match slot {
+            Slot::Timestamp => {
+                let found = read_timestamp(cursor, &mut self.clock)?;
+                timestamp.get_or_insert(found);
+            }
+            Slot::Ignored => skip_fast(cursor)?,
+            Slot::Text(at) => {
+                let texts = &mut self.texts[at];
+                texts.truncate_if_longer(row);
+                metadata::push_as_text(texts, cursor)?;
+            }
+            Slot::Side(at) => {
+                let side = &mut self.sides[at];
+                if side.len() > row {
+                    side.truncate(row);
+                }
+                side.decode(cursor, &mut self.context)?;
+            }
+            Slot::Int(at) => {
+                let value = read_int(cursor)?;
+                self.ints[at].set(row, value);
+            }
+            Slot::Status => {
+                let value = read_int(cursor)?.and_then(|value| i32::try_from(value).ok());
+                self.status.set(row, value);
+            }
+            Slot::Double(at) => {
+                let value = read_double(cursor)?;
+                self.doubles[at].set(row, value);
+            }
+            Slot::Metadata => {
+                self.metadata.truncate_if_longer(row);
+                self.metadata.decode(cursor)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a row: keys that did not come are null.
+    #[inline]
+    fn pad(&mut self) {
+        let rows = self.timestamps.len();
+        for texts in &mut self.texts {
+            if texts.len() < rows {
+                texts.push_null();
+            }
+        }
+        for ints in &mut self.ints {
+            ints.pad(rows);
+        }
+        for doubles in &mut self.doubles {
+            doubles.pad(rows);
+        }
+        self.status.pad(rows);
+        if self.metadata.len() < rows {
+            self.metadata.push_null();
+        }
+        for side in &mut self.sides {
+            if side.len() < rows {
+                side.push_null();
+            }
+        }
+    }
+
+    #[cold]
+    fn truncate(&mut self, rows: usize) {
+        self.texts.iter_mut().for_each(|texts| texts.truncate(rows));
+        self.ints.iter_mut().for_each(|ints| ints.truncate(rows));
+        self.doubles.iter_mut().for_each(|doubles| doubles.truncate(rows));
+        self.status.truncate(rows);
+        self.metadata.truncate(rows);
+        self.sides.iter_mut().for_each(|side| side.truncate(rows));
+    }
+
+    /// The rows so far. The decoder is empty afterwards and goes on.
+    ///
+    /// # Errors
+    /// Arrow's, if the columns contradict each other, which would be a defect of this decoder.
+    pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
+        let timestamps = std::mem::take(&mut self.timestamps);
+        self.timestamps.reserve(timestamps.len());
+        self.bytes = 0;
+        let [inputs, outputs] = &mut self.sides;
+        let ((inputs, inputs_json), (outputs, outputs_json)) = (inputs.finish()?, outputs.finish()?);
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        let mut texts = self.texts.iter_mut().map(Texts::finish).collect::<Result<Vec<_>, _>>()?.into_iter();
+        let mut text = || texts.next().map(|array| Arc::new(array) as ArrayRef);
+        columns.extend(text());
+        columns.extend(text());
+        columns.push(Arc::new(TimestampMicrosecondArray::try_new(timestamps.into(), None)?.with_timezone(ZONE)));
+        columns.extend(inputs);
+        columns.extend(outputs);
+        columns.push(Arc::new(inputs_json));
+        columns.push(Arc::new(outputs_json));
+        // request_id, error, traceparent
+        columns.extend(text());
+        columns.extend(text());
+        columns.extend(text());
+        let [row_index, seq] = &mut self.ints;
+        columns.push(int_array(row_index)?);
+        let (status, valid) = self.status.take();
+        columns.push(Arc::new(Int32Array::try_new(status.into(), valid)?));
+        for doubles in &mut self.doubles {
+            let (values, valid) = doubles.take();
+            columns.push(Arc::new(Float64Array::try_new(values.into(), valid)?));
+        }
+        columns.push(Arc::new(self.metadata.finish()?));
+        columns.extend(text());
+        columns.push(int_array(seq)?);
+        RecordBatch::try_new(self.schema.clone(), columns)
+    }
+}
+
+fn int_array(ints: &mut Values<i64>) -> Result<ArrayRef, ArrowError> {
+    let (values, valid) = ints.take();
+    Ok(Arc::new(Int64Array::try_new(values.into(), valid)?))
+}
+
+/// The schema of the batches and files of a model.
+pub fn arrow_schema(schema: &ModelSchema) -> SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let mut fields = vec![
+        text("id"),
+        text("model_version"),
+        Field::new("timestamp", DataType::Timestamp(TimeUnit::Microsecond, Some(ZONE.into())), false),
+    ];
+    fields.extend(schema.inputs.arrow().map(|kind| Field::new("inputs", kind, true)));
+    fields.extend(schema.outputs.arrow().map(|kind| Field::new("outputs", kind, true)));
+    fields.extend(["inputs_json", "outputs_json", "request_id", "error", "traceparent"].map(text));
+    fields.extend([
+        Field::new("row_index", DataType::Int64, true),
+        Field::new("status_code", DataType::Int32, true),
+        Field::new("latency_ms", DataType::Float64, true),
+        Field::new("sample_weight", DataType::Float64, true),
+        Field::new("metadata", metadata::data_type(), true),
+        text("writer"),
+        Field::new("seq", DataType::Int64, true),
+    ]);
+    Arc::new(Schema::new(fields))
+}
+
+#[cold]
+pub(crate) fn invalid_utf8(line: &[u8]) -> LineError {
+    let valid_up_to = std::str::from_utf8(line).map_or_else(|error| error.valid_up_to(), str::len);
+    LineError::InvalidUtf8 { valid_up_to }
+}
+
+/// Only white space may follow.
+#[inline]
+pub(crate) fn end(cursor: &mut Cursor<'_>) -> Result<(), Syntax> {
+    cursor.skip_space();
+    if cursor.peek().is_some() { Err(cursor.error("the end of the line")) } else { Ok(()) }
+}
+
+/// Goes past the value at the cursor, which is most likely a string.
+#[inline]
+fn skip_fast(cursor: &mut Cursor<'_>) -> Result<(), Syntax> {
+    if cursor.peek() == Some(b'"') { cursor.string().map(|_| ()) } else { cursor.skip_value().map(|_| ()) }
+}
+
+#[inline]
+fn read_timestamp(cursor: &mut Cursor<'_>, clock: &mut time::Clock) -> Result<Result<i64, LineError>, Syntax> {
+    let start = cursor.pos;
+    if cursor.peek() == Some(b'"')
+        && let Some(micros) = clock.parse(cursor.string()?.raw)
+    {
+        return Ok(Ok(micros));
+    }
+    cursor.pos = start;
+    cursor.skip_value()?;
+    Ok(Err(LineError::BadTimestamp { value: cursor.since(start).chars().take(64).collect() }))
+}
+
+#[inline]
+fn read_int(cursor: &mut Cursor<'_>) -> Result<Option<i64>, Syntax> {
+    if let Some(b'-' | b'0'..=b'9') = cursor.peek() {
+        let (number, text) = cursor.number()?;
+        return Ok(number.as_i64(text));
+    }
+    cursor.skip_value()?;
+    Ok(None)
+}
+
+#[inline]
+fn read_double(cursor: &mut Cursor<'_>) -> Result<Option<f64>, Syntax> {
+    match cursor.peek() {
+        Some(b'-' | b'0'..=b'9') => {
+            let (number, text) = cursor.number()?;
+            Ok(Some(number.as_f64(text).0).filter(|value| value.is_finite()))
+        }
+        Some(b'"') => Ok(sentinel(&cursor.string()?)),
+        _ => cursor.skip_value().map(|_| None),
+    }
+}
+
+/// The `timestamp` of a line that the decoder may accept, before it is decoded.
+///
+/// # Errors
+/// As the decoder's, as far as it reads: the first key of our own lines, all of a foreign line.
+pub(crate) fn timestamp_of(line: &str, clock: &mut time::Clock) -> Result<i64, LineError> {
+    const HEAD: &[u8] = b"{\"timestamp\":\"";
+    if let Some(rest) = line.as_bytes().strip_prefix(HEAD)
+        && let Some(bytes) = rest.first_chunk::<27>()
+        && rest.get(27) == Some(&b'"')
+        && let Some(micros) = clock.canonical(bytes)
+    {
+        return Ok(micros);
+    }
+    let mut cursor = Cursor::new(line);
+    let mut scratch = String::new();
+    let mut keys = Keys::new(["timestamp"]);
+    let mut timestamp = None;
+    cursor.skip_space();
+    if cursor.peek() != Some(b'{') {
+        cursor.skip_value()?;
+        end(&mut cursor)?;
+        return Err(LineError::NotAnObject);
+    }
+    if cursor.enter(b'}') {
+        loop {
+            if let Found::Known(_) = keys.read(None, &mut cursor, &mut scratch)? {
+                let found = read_timestamp(&mut cursor, clock)?;
+                timestamp.get_or_insert(found);
+            } else {
+                cursor.skip_value()?;
+            }
+            if !cursor.more(b'}', "',' or '}'")? {
+                break;
+            }
+        }
+    }
+    end(&mut cursor)?;
+    timestamp.unwrap_or(Err(LineError::NoTimestamp))
+}

@@ -1,0 +1,249 @@
+//! JSON numbers, and when a column holds one exactly.
+
+/// A number's text, taken apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Number {
+    /// All digits as one integer; meaningless past 19 digits.
+    pub mantissa: u64,
+    /// The power of ten to multiply it with.
+    pub exponent: i32,
+    /// Digits before the exponent, leading zeros included.
+    pub digits: usize,
+    pub negative: bool,
+    /// Whether it has a fraction or an exponent.
+    pub float: bool,
+}
+
+/// Digits that always fit u64.
+const MAX_DIGITS: usize = 19;
+
+const POWERS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+];
+
+/// Reads digits from `at` on into `mantissa`; returns where they end. Eight at a time where they come so.
+#[inline]
+fn digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk);
+        // All eight bytes are '0'..='9': the high nibbles are 3, also after adding 6.
+        if (word & 0xf0f0_f0f0_f0f0_f0f0) | ((word.wrapping_add(0x0606_0606_0606_0606) & 0xf0f0_f0f0_f0f0_f0f0) >> 4)
+            != 0x3333_3333_3333_3333
+        {
+            break;
+        }
+        let pairs = (word & 0x0f0f_0f0f_0f0f_0f0f).wrapping_mul(2_561) >> 8;
+        let fours = (pairs & 0x00ff_00ff_00ff_00ff).wrapping_mul(6_553_601) >> 16;
+        let eight = (fours & 0x0000_ffff_0000_ffff).wrapping_mul(42_949_672_960_001) >> 32;
+        *mantissa = mantissa.wrapping_mul(100_000_000).wrapping_add(eight);
+        at += 8;
+    }
+    while let Some(byte @ b'0'..=b'9') = bytes.get(at) {
+        *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
+        at += 1;
+    }
+    at
+}
+
+/// Scans a number at the start of `bytes`: the number and its length, or where a digit is missing.
+#[inline]
+pub(crate) fn scan(bytes: &[u8]) -> Result<(Number, usize), usize> {
+    let negative = bytes.first() == Some(&b'-');
+    let start = usize::from(negative);
+    let mut mantissa = 0;
+    let mut at = match bytes.get(start) {
+        Some(b'0') => start + 1,
+        Some(b'1'..=b'9') => digits(bytes, start, &mut mantissa),
+        _ => return Err(start),
+    };
+    let mut number = Number { mantissa: 0, exponent: 0, digits: at - start, negative, float: false };
+    if bytes.get(at) == Some(&b'.') {
+        let end = digits(bytes, at + 1, &mut mantissa);
+        let fraction = end - at - 1;
+        if fraction == 0 {
+            return Err(end);
+        }
+        number.float = true;
+        number.digits += fraction;
+        number.exponent = -i32::try_from(fraction).unwrap_or(i32::MAX);
+        at = end;
+    }
+    number.mantissa = mantissa;
+    if let Some(b'e' | b'E') = bytes.get(at) {
+        at = exponent(bytes, at + 1, &mut number)?;
+    }
+    Ok((number, at))
+}
+
+/// Scans what follows the `e`.
+fn exponent(bytes: &[u8], mut at: usize, number: &mut Number) -> Result<usize, usize> {
+    number.float = true;
+    let minus = bytes.get(at) == Some(&b'-');
+    if let Some(b'-' | b'+') = bytes.get(at) {
+        at += 1;
+    }
+    let start = at;
+    let mut value: i32 = 0;
+    while let Some(byte @ b'0'..=b'9') = bytes.get(at) {
+        value = value.saturating_mul(10).saturating_add(i32::from(byte - b'0'));
+        at += 1;
+    }
+    if at == start {
+        return Err(at);
+    }
+    number.exponent = number.exponent.saturating_add(if minus { -value } else { value });
+    Ok(at)
+}
+
+impl Number {
+    /// The integer, if it is written as one and 64 bits hold it. `-0` is none: its sign would be lost.
+    #[inline]
+    pub fn as_i64(&self, text: &str) -> Option<i64> {
+        if self.float || self.digits > MAX_DIGITS {
+            return None;
+        }
+        match (self.negative, i64::try_from(self.mantissa)) {
+            (false, Ok(value)) => Some(value),
+            (true, Ok(0)) => None,
+            (true, Ok(value)) => Some(-value),
+            // Only i64::MIN is left, or nothing.
+            (true, Err(_)) => text.parse().ok(),
+            (false, Err(_)) => None,
+        }
+    }
+
+    /// The nearest double, and whether it holds the number exactly.
+    ///
+    /// An integer is held exactly if the double has its value. A decimal is if it has the value of the double's shortest text, so 0.1 is;
+    /// 0.1000000000000000001 and 1e400 are not. An infinity is never exact.
+    #[inline]
+    pub fn as_f64(&self, text: &str) -> (f64, bool) {
+        // Clinger's fast path: both factors are doubles, so one correctly rounded operation gives the nearest double. Below 2^52, a unit of the
+        // last decimal place is more than a unit of the double's last place, so no other decimal of as few digits is as near: it is the shortest.
+        if self.digits <= MAX_DIGITS && self.mantissa < (1 << 52) && (-22..=22).contains(&self.exponent) {
+            let magnitude = self.mantissa as f64;
+            let scale = POWERS[self.exponent.unsigned_abs() as usize];
+            let value = if self.exponent < 0 { magnitude / scale } else { magnitude * scale };
+            return (if self.negative { -value } else { value }, true);
+        }
+        self.as_f64_checked(text)
+    }
+
+    fn as_f64_checked(&self, text: &str) -> (f64, bool) {
+        let Ok(value) = fast_float2::parse::<f64, _>(text) else {
+            return (f64::NAN, false);
+        };
+        if !value.is_finite() {
+            return (value, false);
+        }
+        let exact = if self.float {
+            let mut buffer = zmij::Buffer::new();
+            let shortest = buffer.format_finite(value);
+            shortest == text || same_decimal(shortest, text)
+        } else if self.digits <= MAX_DIGITS {
+            value.abs() as u128 == u128::from(self.mantissa)
+        } else {
+            format!("{value:.0}") == text
+        };
+        (value, exact)
+    }
+}
+
+/// Whether two JSON numbers denote the same decimal.
+fn same_decimal(one: &str, two: &str) -> bool {
+    Decimal::of(one) == Decimal::of(two)
+}
+
+/// Significant digits without leading and trailing zeros, and the power of ten of the last one.
+#[derive(PartialEq, Eq)]
+struct Decimal {
+    negative: bool,
+    digits: Vec<u8>,
+    exponent: i64,
+}
+
+impl Decimal {
+    fn of(text: &str) -> Decimal {
+        let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        // An exponent that is no i64 belongs to a number that is zero or has no double of its own: any huge value will differ.
+        let huge = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
+        let mut exponent = exponent.parse::<i64>().unwrap_or(huge).clamp(i64::MIN / 2, i64::MAX / 2) - fraction.len() as i64;
+        let mut digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).skip_while(|digit| *digit == b'0').collect();
+        while digits.last() == Some(&b'0') {
+            digits.pop();
+            exponent += 1;
+        }
+        if digits.is_empty() {
+            exponent = 0;
+        }
+        Decimal { negative, digits, exponent }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn f64_of(text: &str) -> (f64, bool) {
+        let (number, len) = scan(text.as_bytes()).expect("a number");
+        assert_eq!(len, text.len());
+        number.as_f64(text)
+    }
+
+    #[test]
+    fn doubles_are_nearest_and_exactness_is_that_of_the_shortest_text() {
+        for (text, exact) in [
+            ("0.1", true),
+            ("1", true),
+            ("1.50", true),
+            ("1e23", true),
+            ("4.9406564584124654e-324", false),
+            ("5e-324", true),
+            ("1.7976931348623157e308", true),
+            ("0.1000000000000000001", false),
+            ("0.10000000000000000000000", true),
+            ("9007199254740992", true),
+            ("9007199254740993", false),
+            ("9007199254740994", true),
+            ("9007199254740993.0", false),
+            ("18446744073709551615", false),
+            ("18446744073709551616", true),
+            ("-18446744073709551616", true),
+            ("100000000000000000000", true),
+            ("100000000000000000001", false),
+            ("1e400", false),
+            ("-1e400", false),
+            ("1e-400", false),
+            ("0e400", true),
+            ("0e-99999999999999999999", true),
+            ("0.8414709848078965", true),
+            ("1e99999999999999999999", false),
+        ] {
+            let (value, found) = f64_of(text);
+            let nearest: f64 = text.parse().expect("a number");
+            assert_eq!(value.to_bits(), nearest.to_bits(), "{text}");
+            assert_eq!(found, exact, "{text}");
+        }
+        assert!(f64_of("-0").0.is_sign_negative() && f64_of("-0").1);
+        assert!(f64_of("-0.0").0.is_sign_negative() && f64_of("-0e5").1);
+    }
+
+    #[test]
+    fn integers_keep_every_bit_or_are_refused() {
+        let int = |text: &str| scan(text.as_bytes()).expect("a number").0.as_i64(text);
+        assert_eq!(int("9223372036854775807"), Some(i64::MAX));
+        assert_eq!(int("-9223372036854775808"), Some(i64::MIN));
+        for refused in ["9223372036854775808", "-9223372036854775809", "-0", "1.0", "1e2", "99999999999999999999", "18446744073709551617"] {
+            assert_eq!(int(refused), None, "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        for text in ["-", "-a", "1.", "1.e5", "1e", "1e+", ".5", "+1", ""] {
+            assert!(scan(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

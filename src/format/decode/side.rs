@@ -1,0 +1,81 @@
+//! The columns of `inputs` or of `outputs`, with the raw JSON of the rows that they do not hold exactly.
+
+use arrow_array::{ArrayRef, StringArray};
+use arrow_schema::ArrowError;
+
+use super::column::{Context, Structs, Texts};
+use super::scan::{Cursor, Syntax};
+use crate::format::schema::{BARE_FIELD, MAX_DEPTH, Side};
+
+#[derive(Debug)]
+pub(crate) struct SideColumns {
+    structs: Option<Structs>,
+    raw: Texts,
+    /// The field that holds values which are not objects.
+    bare: Option<usize>,
+    /// Whether a field `value` of objects is settled, so that bare values never get a column.
+    never_bare: bool,
+}
+
+impl SideColumns {
+    pub fn new(side: &Side) -> Self {
+        let mut settled = side.fields.iter().filter(|field| field.kind.is_known());
+        let value = settled.position(|field| field.name == BARE_FIELD);
+        let bare = value.filter(|_| side.bare);
+        let structs = Structs::new(&side.fields, 1).map(|structs| structs.reserving(bare));
+        SideColumns { structs, raw: Texts::new(), bare, never_bare: value.is_some() && !side.bare }
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Decodes the value at the cursor as the next row's. Clears `context.exact` if its raw JSON had to be kept.
+    pub fn decode(&mut self, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
+        let outer = std::mem::replace(&mut context.exact, true);
+        let start = cursor.pos;
+        match (&mut self.structs, cursor.peek(), self.bare) {
+            (Some(structs), Some(b'{'), _) => structs.decode(cursor, context)?,
+            (Some(structs), Some(byte), Some(bare)) if byte != b'n' => structs.decode_bare(bare, cursor, context)?,
+            (structs, first, _) => {
+                let skipped = cursor.skip_value()?;
+                context.exact = skipped.null;
+                // An object's keys are enclosed by it; a bare value by the struct that would hold it.
+                let depth = if first == Some(b'{') { 0 } else { 1 };
+                let could_be_column = skipped.scalar_depth.is_some_and(|below| depth + below <= MAX_DEPTH);
+                context.new_field |= could_be_column && (first == Some(b'{') || !self.never_bare);
+                if let Some(structs) = structs {
+                    structs.end_row(false);
+                }
+            }
+        }
+        if context.exact {
+            self.raw.push_null();
+        } else {
+            self.raw.push(cursor.since(start));
+        }
+        context.exact &= outer;
+        Ok(())
+    }
+
+    /// Ends a row whose line had no such key.
+    pub fn push_null(&mut self) {
+        if let Some(structs) = &mut self.structs {
+            structs.end_row(false);
+        }
+        self.raw.push_null();
+    }
+
+    pub fn truncate(&mut self, len: usize) {
+        if let Some(structs) = &mut self.structs {
+            structs.truncate(len);
+        }
+        self.raw.truncate(len);
+    }
+
+    /// The struct, if any field is settled, and the raw JSON.
+    pub fn finish(&mut self) -> Result<(Option<ArrayRef>, StringArray), ArrowError> {
+        Ok((self.structs.as_mut().map(Structs::finish).transpose()?, self.raw.finish()?))
+    }
+}

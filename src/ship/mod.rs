@@ -1,0 +1,2 @@
+//! From sealed files to the object store.
+pub mod outbox;

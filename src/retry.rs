@@ -73,7 +73,9 @@ mod tests {
     #[test]
     fn a_success_starts_over() {
         let mut backoff = Backoff::new(MIN, MAX, 7);
-        (0..20).for_each(|_| drop(backoff.failed()));
+        for _ in 0..20 {
+            backoff.failed();
+        }
         backoff.succeeded();
         assert!(backoff.failed() <= 2 * MIN);
     }

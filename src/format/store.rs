@@ -53,12 +53,12 @@ impl SchemaStore {
     pub fn with_schema<R>(&self, model_name: &str, seal: impl FnOnce(&mut ModelSchema, &SchemaSaver) -> R) -> io::Result<R> {
         let path = self.path(model_name);
         // A file of its own: the schema's file is replaced by a new one, and with it would go the lock.
-        let lock = File::options().create(true).truncate(false).write(true).open(path.with_added_extension("lock"))?;
+        let lock = File::options().create(true).truncate(false).write(true).open(beside(&path, "lock"))?;
         flock(&lock, FlockOperation::LockExclusive)?;
         let mut schema = match self.load(model_name) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 tracing::error!(%error, "the schema is set aside as .damaged and learnt again");
-                fs::rename(&path, path.with_added_extension("damaged"))?;
+                fs::rename(&path, beside(&path, "damaged"))?;
                 ModelSchema::default()
             }
             loaded => loaded?,
@@ -78,6 +78,14 @@ impl SchemaStore {
     }
 }
 
+/// `<path>.<suffix>`.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
 /// Saves the schema that is locked.
 #[derive(Debug)]
 pub struct SchemaSaver {
@@ -95,7 +103,7 @@ impl SchemaSaver {
             return Ok(());
         }
         let text = serde_json::to_vec_pretty(schema)?;
-        let temporary = self.path.with_added_extension("tmp");
+        let temporary = beside(&self.path, "tmp");
         let mut file = File::create(&temporary)?;
         file.write_all(&text)?;
         file.sync_all()?;
@@ -154,7 +162,7 @@ mod tests {
         assert!(store.load("wine").unwrap_err().to_string().contains("wine.json"));
         store.with_schema("wine", |learnt, _| *learnt = schema(&["a"])).unwrap();
         assert_eq!(store.load("wine").unwrap(), schema(&["a"]));
-        assert_eq!(fs::read_to_string(path.with_added_extension("damaged")).unwrap(), "{\"inputs\":");
+        assert_eq!(fs::read_to_string(beside(&path, "damaged")).unwrap(), "{\"inputs\":");
     }
 
     #[test]

@@ -9,10 +9,13 @@ mod json;
 pub(crate) mod lane;
 pub mod logger;
 #[cfg(feature = "parquet")]
-pub(crate) mod outbox;
+pub mod outbox;
 pub mod record;
+pub mod retry;
 pub mod rotation;
 pub mod seqs;
+#[cfg(feature = "parquet")]
+pub mod ship;
 pub mod sink;
 pub(crate) mod spool;
 pub mod stats;

@@ -127,6 +127,11 @@ impl Outbox {
         Ok(Outbox { root, markers, durable })
     }
 
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The absolute place of a file.
     pub fn path(&self, relative: &Relative) -> PathBuf {
         self.root.join(relative.as_str())

@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod format;
 mod json;
@@ -11,10 +12,13 @@ pub mod logger;
 pub mod record;
 pub mod rotation;
 pub mod seqs;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod sink;
 pub(crate) mod spool;
 pub mod stats;
 
+pub use config::Config;
 pub use error::{Error, ErrorKind};
 pub use logger::{Durability, Guard, Logger, LoggerSettings, Outcome, Overflow, Report};
 pub use record::Prediction;

@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod format;
 mod json;
@@ -14,12 +15,13 @@ pub mod record;
 pub mod retry;
 pub mod rotation;
 pub mod seqs;
-#[cfg(feature = "parquet")]
+#[cfg(feature = "upload")]
 pub mod ship;
 pub mod sink;
 pub(crate) mod spool;
 pub mod stats;
 
+pub use config::Config;
 pub use error::{Error, ErrorKind};
 pub use logger::{Durability, Guard, Logger, LoggerSettings, Outcome, Overflow, Report};
 pub use record::Prediction;

@@ -31,7 +31,8 @@ impl Logger {
         let home = make_home(dir)?;
         let stats = Arc::new(Stats::default());
         let sink = open_sink(config, &home, &stats).map_err(|error| Error::new(ErrorKind::Storage, error.to_string()))?;
-        let builder = Logger::builder(config.logger.clone()).batch(config.batch.clone()).dir(dir).stats(Arc::clone(&stats)).home(home);
+        let builder =
+            Logger::builder(config.logger.clone()).batch(config.batch.clone()).dir(dir).stats(Arc::clone(&stats)).home(home);
         let (logger, guard) = builder.sink(sink).open()?;
         #[cfg(feature = "upload")]
         let guard = upload::attach(config, guard, &stats)?;
@@ -45,7 +46,7 @@ fn open_sink(config: &Config, home: &Home, stats: &Arc<Stats>) -> Result<Box<dyn
         #[cfg(feature = "sqlite")]
         Store::Sqlite => {
             let _ = (home, stats);
-            Ok(Box::new(crate::sink::sqlite::SqliteSink::open(config.sqlite_settings(fsync))?))
+            Ok(Box::new(crate::sink::sqlite::SqliteSink::open(sqlite_settings(config))?))
         }
         #[cfg(feature = "parquet")]
         Store::Parquet => {
@@ -54,7 +55,7 @@ fn open_sink(config: &Config, home: &Home, stats: &Arc<Stats>) -> Result<Box<dyn
                 spool: home.spool(),
                 rotation: config.rotation.clone(),
                 fsync,
-                max_disk_bytes: config.direct.max_disk_bytes.map(|bytes| bytes.as_u64()),
+                max_disk_bytes: config.upload.url.as_ref().map(|_| config.upload.max_disk_bytes.as_u64()),
             };
             Ok(Box::new(crate::sink::parquet::ParquetSink::open(settings, Arc::clone(stats))?))
         }
@@ -64,6 +65,20 @@ fn open_sink(config: &Config, home: &Home, stats: &Arc<Stats>) -> Result<Box<dyn
             let message = format!("direct.store={missing:?} is not in this build: add the crate's feature of that name");
             Err(SinkError::new("direct", crate::sink::SinkErrorKind::Unavailable, message))
         }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite_settings(config: &Config) -> crate::sink::sqlite::SqliteSettings {
+    crate::sink::sqlite::SqliteSettings {
+        dir: config.direct.dir.clone(),
+        synchronous_full: config.logger.durability == Durability::Fsync,
+        busy_timeout: config.sqlite.busy_timeout,
+        index_timestamp: config.sqlite.index_timestamp,
+        views: config.sqlite.views,
+        retain: config.direct.retain,
+        retain_bytes: config.direct.retain_bytes,
+        keep_until_uploaded: config.upload.url.is_some(),
     }
 }
 
@@ -93,8 +108,7 @@ mod upload {
     fn feed(config: &Config, stats: &Arc<Stats>) -> Result<Option<Box<dyn Feed>>, String> {
         #[cfg(feature = "sqlite")]
         if config.upload.url.is_some() && config.direct.store == Store::Sqlite {
-            let fsync = config.logger.durability == crate::logger::Durability::Fsync;
-            let export = crate::ship::SqliteFeed::open(config.sqlite_settings(fsync), &config.upload, Arc::clone(stats))?;
+            let export = crate::ship::SqliteFeed::open(super::sqlite_settings(config), &config.upload, Arc::clone(stats))?;
             return Ok(Some(Box::new(export)));
         }
         let _ = (config, stats);

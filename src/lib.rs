@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod clock;
 pub mod config;
+mod direct;
 pub mod error;
 pub mod format;
 mod json;
@@ -15,7 +16,6 @@ pub mod record;
 pub mod retry;
 pub mod rotation;
 pub mod seqs;
-#[cfg(feature = "upload")]
 pub mod ship;
 pub mod sink;
 pub(crate) mod spool;

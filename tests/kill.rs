@@ -142,7 +142,12 @@ fn check(dir: &Path, store: Store, accepted: &[(PathBuf, u64)]) {
     for (seen, first) in accepted {
         let seen = std::fs::read(seen).expect("what the child noted");
         let missing: Vec<u64> = (0..PER_CHILD).filter(|&n| seen[n as usize] == 1 && !times.contains_key(&(first + n))).collect();
-        assert!(missing.is_empty(), "accepted and not stored: {} of child {first}, such as {:?}", missing.len(), &missing[..missing.len().min(5)]);
+        assert!(
+            missing.is_empty(),
+            "accepted and not stored: {} of child {first}, such as {:?}",
+            missing.len(),
+            &missing[..missing.len().min(5)]
+        );
         total += seen.iter().filter(|&&byte| byte == 1).count();
     }
     assert!(total as u64 > KILLS * 1_000, "the children logged only {total} records");

@@ -8,8 +8,9 @@ mod sections;
 mod source;
 mod validate;
 
+pub use crate::ship::UploadSettings;
 pub(crate) use problem::nearest;
-pub use sections::{DirectSettings, Mode, ServerSettings, SqliteSettings, Store, UploadSettings};
+pub use sections::{DirectSettings, Mode, ServerSettings, SqliteSettings, Store};
 
 use crate::batch::BatchSettings;
 use crate::error::{Error, ErrorKind};
@@ -59,7 +60,8 @@ impl Config {
             None => None,
         };
         // A variable that is not UTF-8 cannot be one of ours: our names and values are.
-        let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Self::from_sources(file, variables)
     }
 

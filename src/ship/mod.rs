@@ -12,7 +12,10 @@
 
 #[cfg(feature = "upload")]
 mod aws_profile;
+#[cfg(all(feature = "upload", feature = "sqlite"))]
+mod export;
 #[cfg(feature = "upload")]
+mod location;
 mod settings;
 #[cfg(feature = "upload")]
 mod shipper;
@@ -21,9 +24,11 @@ mod store;
 #[cfg(feature = "upload")]
 mod uploader;
 
+#[cfg(all(feature = "upload", feature = "sqlite"))]
+pub use self::export::SqliteFeed;
+pub use self::settings::UploadSettings;
 #[cfg(feature = "upload")]
 pub use self::{
-    settings::UploadSettings,
     shipper::{Nudge, Shipper},
     store::{UploadError, UploadErrorKind, probe},
 };

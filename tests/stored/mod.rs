@@ -42,7 +42,8 @@ pub fn parquet_file(bytes: Vec<u8>) -> Vec<Row> {
         let batch = batch.expect("a batch");
         // All but the timestamp: to write "UTC" as text takes a table of time zones.
         let others: Vec<usize> = (0..batch.num_columns()).filter(|&at| batch.schema().field(at).name() != "timestamp").collect();
-        let mut writer = arrow_json::WriterBuilder::new().with_explicit_nulls(false).build::<_, arrow_json::writer::JsonArray>(Vec::new());
+        let mut writer =
+            arrow_json::WriterBuilder::new().with_explicit_nulls(false).build::<_, arrow_json::writer::JsonArray>(Vec::new());
         writer.write(&batch.project(&others).expect("columns")).expect("JSON");
         writer.finish().expect("JSON");
         let values: Vec<Value> = serde_json::from_slice(&writer.into_inner()).expect("JSON");

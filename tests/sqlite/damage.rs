@@ -103,12 +103,12 @@ fn files_of_others_and_of_newer_versions_are_refused_and_left_as_they_are() {
     }
 }
 
-/// A file system of 2 MiB, where the test may mount one. (A unit test has SQLite's own limit of pages, which needs no right.)
+/// A file system of 3 MiB, where the test may mount one. (A unit test has SQLite's own limit of pages, which needs no right.)
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn mount(at: &Path) -> Option<Self> {
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(at).output();
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(at).output();
         status.is_ok_and(|output| output.status.success()).then(|| SmallDisk(at.to_owned()))
     }
 }
@@ -124,8 +124,8 @@ fn a_full_disk_is_no_space_and_recovers() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path()) else { return };
     let mut sink = open(&disk.0);
-    let lines = wine(1, 0..1_000);
-    fs::write(disk.0.join("ballast"), vec![0u8; 1_700_000]).unwrap();
+    let lines = wine(1, 0..2_500);
+    fs::write(disk.0.join("ballast"), vec![0u8; 2_600_000]).unwrap();
     assert_eq!(try_store(&mut sink, 1, &lines), Err(SinkErrorKind::NoSpace));
     assert_eq!(try_store(&mut sink, 2, &lines), Err(SinkErrorKind::NoSpace));
     fs::remove_file(disk.0.join("ballast")).unwrap();
@@ -133,14 +133,14 @@ fn a_full_disk_is_no_space_and_recovers() {
     store(&mut sink, 3, &lines);
     store(&mut sink, 4, &lines);
     drop(sink);
-    assert_eq!(stored_seqs(&disk.0), (0..1_000).collect::<Vec<_>>());
+    assert_eq!(stored_seqs(&disk.0), (0..2_500).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_disk_that_is_full_at_the_start_is_opened_later() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path()) else { return };
-    let _ = fs::write(disk.0.join("ballast"), vec![0u8; 3_000_000]);
+    let _ = fs::write(disk.0.join("ballast"), vec![0u8; 4_000_000]);
     let mut sink = open(&disk.0);
     assert_eq!(sink.probe().unwrap_err().kind, SinkErrorKind::NoSpace);
     fs::remove_file(disk.0.join("ballast")).unwrap();

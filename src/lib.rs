@@ -3,14 +3,25 @@
 
 pub mod batch;
 pub mod clock;
+pub mod error;
 pub mod format;
 mod json;
+pub(crate) mod lane;
+pub mod logger;
+#[cfg(feature = "parquet")]
+pub mod outbox;
 pub mod record;
 pub mod retry;
 pub mod rotation;
 pub mod seqs;
-#[cfg(feature = "parquet")]
+#[cfg(feature = "upload")]
 pub mod ship;
 pub mod sink;
+pub(crate) mod spool;
+pub mod stats;
 
+pub use error::{Error, ErrorKind};
+pub use logger::{Durability, Guard, Logger, LoggerSettings, Outcome, Overflow, Report};
 pub use record::Prediction;
+pub use record::encode::Invalid;
+pub use stats::DropReason;

@@ -13,9 +13,9 @@ pub mod decode;
 #[cfg(feature = "parquet")]
 pub mod infer;
 #[cfg(feature = "parquet")]
-pub mod schema;
-#[cfg(feature = "parquet")]
 pub mod parquet;
+#[cfg(feature = "parquet")]
+pub mod schema;
 #[cfg(feature = "parquet")]
 pub mod seal;
 #[cfg(feature = "parquet")]

@@ -10,28 +10,20 @@
 //!
 //! *Retention.* `retain` counts from a file's sealing, and takes only what is proven stored. Without an upload it takes what is old, stored nowhere else.
 
-#[cfg(feature = "upload")]
 mod aws_profile;
-pub mod outbox;
-#[cfg(feature = "upload")]
 mod settings;
-#[cfg(feature = "upload")]
 mod shipper;
-#[cfg(feature = "upload")]
 mod store;
-#[cfg(feature = "upload")]
 mod uploader;
 
-#[cfg(feature = "upload")]
 pub use self::{
     settings::UploadSettings,
     shipper::{Nudge, Shipper},
     store::{UploadError, UploadErrorKind, probe},
 };
 
-#[cfg(feature = "upload")]
 mod hooks {
-    use super::outbox::Outbox;
+    use crate::outbox::Outbox;
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
@@ -126,5 +118,4 @@ mod hooks {
     }
 }
 
-#[cfg(feature = "upload")]
 pub use hooks::{Event, Feed, Observer, Retain, ShipStatus};

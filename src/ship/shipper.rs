@@ -1,10 +1,10 @@
 //! The thread that ships.
 
-use super::outbox::{Entry, Outbox, Relative};
 use super::settings::UploadSettings;
 use super::store::{Target, UploadError, UploadErrorKind};
 use super::uploader::{Fault, Pace, Uploader};
 use super::{Event, Feed, Observer, Retain, ShipStatus};
+use crate::outbox::{Entry, Outbox, Relative};
 use crate::retry::Backoff;
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};

@@ -1,8 +1,8 @@
 //! One file to one object, proven.
 
-use super::outbox::{Entry, Outbox};
 use super::settings::clean;
 use super::store::Target;
+use crate::outbox::{Entry, Outbox};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::path::Path;

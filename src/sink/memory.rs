@@ -97,6 +97,14 @@ impl Sink for MemorySink {
         self.check()
     }
 
+    fn spools(&self) -> bool {
+        false
+    }
+
+    fn adopt(&mut self, segment: &std::path::Path) -> Result<(), SinkError> {
+        Err(SinkError::new("memory", SinkErrorKind::Unavailable, format!("takes no segments; path={}", segment.display())))
+    }
+
     fn close(&mut self, _now: Now) -> Result<Maintained, SinkError> {
         Ok(Maintained::default())
     }

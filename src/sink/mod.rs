@@ -3,6 +3,8 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod memory;
+#[cfg(feature = "parquet")]
+pub(crate) mod parquet;
 
 use crate::batch::Batch;
 use crate::clock::Now;
@@ -58,6 +60,16 @@ pub trait Sink: Send {
     /// Why it could not.
     fn probe(&mut self) -> Result<(), SinkError>;
 
+    /// Whether [`write`](Sink::write) itself goes to spool segments. The caller then never puts a spool of its own before the sink, and gives it
+    /// segments that other processes left with [`adopt`](Sink::adopt).
+    fn spools(&self) -> bool;
+
+    /// Takes over a spool segment that nobody writes any more, by renaming it: from then on its records are the sink's.
+    ///
+    /// # Errors
+    /// The segment is where it was. A sink that does not spool always answers with an error; it is never asked.
+    fn adopt(&mut self, segment: &std::path::Path) -> Result<(), SinkError>;
+
     /// Finishes. What is not owned stays with the caller.
     ///
     /// # Errors
@@ -65,13 +77,16 @@ pub trait Sink: Send {
     fn close(&mut self, now: Now) -> Result<Maintained, SinkError>;
 }
 
-/// What a call to [`Sink::maintain`] did.
+/// Where the records are that were given with [`Origin::Live`](crate::batch::Origin::Live), for a sink with intermediate files of its own.
+/// A sink whose records are in their final place at `commit` answers with zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Maintained {
-    /// Records that left the sink's own intermediate files for their final place since the last call. A sink that stores at `commit` has none.
+    /// Records that have left intermediate files for their final place since the sink was opened.
     pub finished: u64,
-    /// Records that the sink owns but that still lie in intermediate files (an open segment).
+    /// Records that the sink owns and that still lie in intermediate files, such as an open segment.
     pub pending: u64,
+    /// Bytes of these files.
+    pub pending_bytes: u64,
 }
 
 /// What a sink could not do.

@@ -1,0 +1,212 @@
+//! Records that wait in spool segments: this process's own, after the sink was down, and those of dead processes.
+
+use super::home::Home;
+use crate::batch::{Batch, Origin};
+use crate::clock::Now;
+use crate::sink::{Sink, SinkError, SinkErrorKind};
+use crate::spool::frame::FrameMeta;
+use crate::spool::segment::SegmentReader;
+use crate::spool::{self, ClosedSegment};
+use crate::stats::Stats;
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How often to look for processes that have died.
+const LOOK_FOR_DEAD_EVERY: Duration = Duration::from_secs(15);
+
+#[derive(Debug)]
+pub(super) struct Backlog {
+    dir: Option<PathBuf>,
+    own: Uuid,
+    segments: VecDeque<PathBuf>,
+    current: Option<Current>,
+    adopted: Vec<Home>,
+    next_look: Duration,
+}
+
+/// A segment that is being replayed, frame by frame.
+#[derive(Debug)]
+struct Current {
+    segment: ClosedSegment,
+    reader: SegmentReader,
+    next: usize,
+    raw: Vec<u8>,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Idle,
+    /// Records of this process reached the sink.
+    Own(u64),
+    /// Records of dead processes did.
+    Others(u64),
+    /// A segment was finished or handed over.
+    Moved,
+}
+
+impl Backlog {
+    pub(super) fn new(dir: Option<PathBuf>, own: Uuid) -> Self {
+        Backlog { dir, own, segments: VecDeque::new(), current: None, adopted: Vec::new(), next_look: Duration::ZERO }
+    }
+
+    pub(super) fn add(&mut self, segment: ClosedSegment) {
+        self.segments.push_back(segment.path);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty() && self.current.is_none()
+    }
+
+    /// Bytes of the segments that wait.
+    pub(super) fn bytes(&self) -> u64 {
+        let current = self.current.iter().map(|current| &current.segment.path);
+        self.segments.iter().chain(current).filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len()).sum()
+    }
+
+    /// Takes over what dead processes left, at the start and then now and again.
+    pub(super) fn look_for_dead(&mut self, now: Now, stats: &Stats) {
+        let Some(dir) = &self.dir else { return };
+        if now.monotonic < self.next_look {
+            return;
+        }
+        self.next_look = now.monotonic + LOOK_FOR_DEAD_EVERY;
+        match Home::dead(dir) {
+            Ok(homes) => homes.into_iter().for_each(|home| self.take_over(home, now, stats)),
+            Err(error) => {
+                tracing::warn!(dir = %dir.display(), %error, "cannot look for what other processes left; will look again")
+            }
+        }
+    }
+
+    fn take_over(&mut self, home: Home, now: Now, stats: &Stats) {
+        let moved = home.lanes_to_spool(now).and_then(|rows| Ok((rows, spool::segments(&home.spool())?)));
+        match moved {
+            Ok((rows, segments)) => {
+                if !segments.is_empty() {
+                    tracing::info!(process = ?home.process(), from_lanes = rows, segments = segments.len(), "takes over a dead process's records");
+                }
+                self.segments.extend(segments);
+                self.adopted.push(home);
+                self.finish_adopted();
+            }
+            // Its lock is dropped with it, so the next look finds it again.
+            Err(error) => {
+                stats.sink_failures.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(process = ?home.process(), %error, "cannot take over a dead process's records yet; will try again");
+            }
+        }
+    }
+
+    /// Removes the directories of dead processes whose segments are all done.
+    fn finish_adopted(&mut self) {
+        let homes = std::mem::take(&mut self.adopted);
+        for home in homes {
+            let spool = home.spool();
+            let waits = |path: &Path| path.starts_with(&spool);
+            if self.segments.iter().any(|path| waits(path))
+                || self.current.as_ref().is_some_and(|current| waits(&current.segment.path))
+            {
+                self.adopted.push(home);
+            } else if let Err(error) = home.remove_if_empty() {
+                tracing::warn!(%error, "cannot remove a dead process's empty directory");
+            }
+        }
+    }
+
+    /// Gives the sink one frame, or one segment if it takes whole ones.
+    pub(super) fn step(&mut self, sink: &mut dyn Sink, batch_id: &mut u64, stats: &Stats) -> Result<Step, SinkError> {
+        if self.current.is_none() && !self.open_next(sink, stats)? {
+            return Ok(Step::Idle);
+        }
+        let Some(current) = &mut self.current else { return Ok(Step::Moved) };
+        let Some(frame) = current.segment.frames.get(current.next) else {
+            return self.finish_segment(stats);
+        };
+        let frame: FrameMeta = frame.clone();
+        current
+            .reader
+            .load(&frame, &mut current.raw)
+            .map_err(|error| SinkError::io("spool", "read", &current.segment.path, &error))?;
+        *batch_id += 1;
+        let batch = Batch { id: *batch_id, origin: Origin::Replay, chunks: frame.chunks(&current.raw) };
+        sink.write(&batch)?;
+        while sink.commit()?.is_none_or(|owned| owned < *batch_id) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        current.next += 1;
+        let own = frame.runs.first().is_some_and(|run| run.writer.process() == self.own);
+        let rows = u64::from(frame.rows);
+        Ok(if own { Step::Own(rows) } else { Step::Others(rows) })
+    }
+
+    /// Opens the next segment that the sink does not take whole. `false` when there is none.
+    fn open_next(&mut self, sink: &mut dyn Sink, stats: &Stats) -> Result<bool, SinkError> {
+        let Some(path) = self.segments.front().cloned() else { return Ok(false) };
+        let opened = spool::open_closed(&path)
+            .and_then(|segment| Ok(segment.map(|segment| SegmentReader::open(&path).map(|reader| (segment, reader)))));
+        let read = |error: io::Error| SinkError::io("spool", "read", &path, &error);
+        match opened.map_err(read)? {
+            Some(opened) => {
+                let (segment, reader) = opened.map_err(read)?;
+                if segment.frames.first().and_then(|frame| frame.runs.first()).is_none_or(|run| run.writer.process() != self.own)
+                {
+                    stats.recovered.fetch_add(segment.rows, Ordering::Relaxed);
+                }
+                if sink.spools() {
+                    let rows = segment.rows;
+                    sink.adopt(&path)?;
+                    stats.recovered_delivered.fetch_add(rows, Ordering::Relaxed);
+                } else {
+                    self.current = Some(Current { segment, reader, next: 0, raw: Vec::new() });
+                }
+            }
+            // A process died before its first frame was whole: nothing in it was ever owned. Other damage is kept to be looked at.
+            None if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() == 0) => {
+                std::fs::remove_file(&path).map_err(|error| SinkError::io("spool", "remove", &path, &error))?;
+            }
+            None => {
+                stats.damaged.fetch_add(1, Ordering::Relaxed);
+                self.set_aside(&path)?;
+            }
+        }
+        self.segments.pop_front();
+        if self.current.is_none() {
+            self.finish_adopted();
+        }
+        Ok(true)
+    }
+
+    fn finish_segment(&mut self, stats: &Stats) -> Result<Step, SinkError> {
+        if let Some(current) = &self.current {
+            let path = current.segment.path.clone();
+            if current.segment.damaged > 0 {
+                stats.damaged.fetch_add(current.segment.damaged, Ordering::Relaxed);
+                self.set_aside(&path)?;
+            } else {
+                std::fs::remove_file(&path).map_err(|error| SinkError::io("spool", "remove", &path, &error))?;
+            }
+        }
+        self.current = None;
+        self.finish_adopted();
+        Ok(Step::Moved)
+    }
+
+    /// A replay that failed starts its segment again: the sink skips what it has.
+    pub(super) fn failed(&mut self) {
+        if let Some(current) = self.current.take() {
+            self.segments.push_front(current.segment.path);
+        }
+    }
+
+    fn set_aside(&self, path: &Path) -> Result<(), SinkError> {
+        let no_dir =
+            || SinkError::new("spool", SinkErrorKind::Damaged, format!("no directory for the damaged path={}", path.display()));
+        let dir = self.dir.as_ref().ok_or_else(no_dir)?;
+        spool::set_aside(dir, path).map_err(|error| SinkError::io("spool", "set aside", path, &error))
+    }
+}

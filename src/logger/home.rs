@@ -1,0 +1,158 @@
+//! A process's own directory under `<dir>/writers/`, and those that dead processes left.
+
+use crate::batch::{Batch, Origin};
+use crate::clock::Now;
+use crate::lane::recover::recover;
+use crate::spool::{self, Spool, SpoolIndex};
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// `<dir>/writers/<process>/`, whose lock this process holds: its own, or one that it has taken over from a dead process.
+#[derive(Debug)]
+pub(crate) struct Home {
+    path: PathBuf,
+    /// Held until this is dropped.
+    _lock: File,
+}
+
+const LOCK: &str = "lock";
+const LANES: &str = "lanes";
+const SPOOL: &str = "spool";
+
+impl Home {
+    /// Makes the directory of a new process.
+    pub(crate) fn create(dir: &Path, process: Uuid) -> io::Result<Self> {
+        let writers = dir.join("writers");
+        // Locked before it has its name, so that nobody takes it for a dead process's.
+        let unnamed = writers.join(format!(".{process}"));
+        std::fs::create_dir_all(&unnamed)?;
+        let lock = File::create(unnamed.join(LOCK))?;
+        lock.lock()?;
+        let path = writers.join(process.to_string());
+        std::fs::rename(&unnamed, &path)?;
+        Ok(Home { path, _lock: lock })
+    }
+
+    /// The directories of processes that are dead, each now ours.
+    pub(crate) fn dead(dir: &Path) -> io::Result<Vec<Home>> {
+        let entries = match std::fs::read_dir(dir.join("writers")) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut homes = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| Uuid::try_parse(name).is_ok());
+            if named && let Some(home) = Self::take_over(path)? {
+                homes.push(home);
+            }
+        }
+        homes.sort_by(|left, right| left.path.cmp(&right.path));
+        Ok(homes)
+    }
+
+    fn take_over(path: PathBuf) -> io::Result<Option<Home>> {
+        let lock = match File::open(path.join(LOCK)) {
+            Ok(lock) => lock,
+            // Another process has finished with it, or died while it removed it: then only an empty directory is left, and this removes no other.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let _ = std::fs::remove_dir(path);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        match lock.try_lock() {
+            Ok(()) if path.join(LOCK).exists() => Ok(Some(Home { path, _lock: lock })),
+            Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// The process that the directory is named after.
+    pub(crate) fn process(&self) -> Option<Uuid> {
+        Uuid::try_parse(self.path.file_name()?.to_str()?).ok()
+    }
+
+    pub(crate) fn lanes(&self) -> PathBuf {
+        self.path.join(LANES)
+    }
+
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.path.join(SPOOL)
+    }
+
+    /// Moves what a dead process left in its lanes into its spool, without what the spool has already, and returns how many records that were.
+    /// It may be stopped at any instruction and run again.
+    pub(crate) fn lanes_to_spool(&self, now: Now) -> io::Result<u64> {
+        let lanes = self.lanes();
+        if !lanes.exists() {
+            return Ok(0);
+        }
+        let dead = match recover(&lanes) {
+            Ok(dead) => dead,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let aside = self.path.join("lanes.damaged");
+                tracing::error!(%error, kept = %aside.display(), "the lanes of a dead process cannot be read; they are set aside");
+                std::fs::rename(&lanes, aside)?;
+                return Ok(0);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut index = SpoolIndex::default();
+        for path in spool::segments(&self.spool())? {
+            if let Some(segment) = spool::open_closed(&path)? {
+                index.add(&segment);
+            }
+        }
+        let batch = Batch { id: 0, origin: Origin::Replay, chunks: dead.chunks() };
+        let mut spool = Spool::new(self.spool())?;
+        let rows = spool.append(&batch, now, |model, writer, seq| !index.contains(model, writer, seq))?;
+        spool.sync()?;
+        std::fs::remove_file(lanes)?;
+        Ok(rows)
+    }
+
+    /// Removes the directory when nothing is left in it that a later start must deliver.
+    pub(crate) fn remove_if_empty(self) -> io::Result<bool> {
+        if self.lanes().exists() || self.path.join("lanes.damaged").exists() || !spool::segments(&self.spool())?.is_empty() {
+            return Ok(false);
+        }
+        // The lock last but one: whoever opens it meanwhile sees that it is gone (see `take_over`).
+        let spool = self.spool();
+        if spool.exists() {
+            std::fs::remove_dir_all(spool)?;
+        }
+        std::fs::remove_file(self.path.join(LOCK))?;
+        std::fs::remove_dir(&self.path)?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_process_is_not_taken_over_and_a_dead_one_is_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::create(dir.path(), Uuid::from_u128(1)).unwrap();
+        assert!(Home::dead(dir.path()).unwrap().is_empty());
+        drop(home);
+        let taken = Home::dead(dir.path()).unwrap();
+        assert_eq!(taken.len(), 1);
+        assert!(Home::dead(dir.path()).unwrap().is_empty());
+        taken.into_iter().for_each(|home| assert!(home.remove_if_empty().unwrap()));
+        assert!(std::fs::read_dir(dir.path().join("writers")).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn what_is_not_a_processes_directory_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("writers/notes")).unwrap();
+        assert!(Home::dead(dir.path()).unwrap().is_empty());
+        assert!(dir.path().join("writers/notes").exists());
+    }
+}

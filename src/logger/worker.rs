@@ -1,0 +1,482 @@
+//! The thread between the lanes and the sink.
+
+use super::backlog::{Backlog, Step};
+use super::home::Home;
+use super::{Cause, Durability, Report, Shared};
+use crate::batch::{Batch, BatchSettings, Batcher, Origin};
+use crate::clock::Now;
+use crate::lane::Taken;
+use crate::rotation::RotationSettings;
+use crate::sink::{Maintained, Sink, SinkError, SinkErrorKind};
+use crate::spool::Spool;
+use crate::stats::DropReason;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// The longest sleep while records may come: a buffer of a lane must not fill up unseen, and a filled one wakes the worker anyway.
+const TICK: Duration = Duration::from_millis(5);
+/// The longest sleep when nothing has come for a while.
+const IDLE_TICK: Duration = Duration::from_millis(25);
+/// How often the sink may do what time asks for.
+const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
+/// A failing sink is tried again after this, then twice as long each time, up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    batcher: Batcher,
+    sink: Box<dyn Sink>,
+    spool: Option<Spool>,
+    backlog: Backlog,
+    home: Option<Home>,
+    batch_id: u64,
+    /// Batches that the sink has, and does not own yet.
+    in_flight: VecDeque<InFlight>,
+    /// Buffers that neither the sink nor the spool has taken.
+    held: Option<Vec<Taken>>,
+    retry_at: Duration,
+    retry_wait: Duration,
+    down: Option<SinkError>,
+    last_maintain: Duration,
+    maintained: Maintained,
+    backlog_bytes: u64,
+    /// Own records: those that the sink has owned, and those in the own spool.
+    owned: u64,
+    spooled: u64,
+    flush: Option<Flush>,
+    synced: u64,
+}
+
+struct InFlight {
+    id: u64,
+    taken: Vec<Taken>,
+    since: Instant,
+}
+
+/// A flush that is under way.
+struct Flush {
+    ticket: u64,
+    /// Accepted records when it was asked for: until so many have left the lanes, batches do not wait to be due.
+    accepted: u64,
+    /// With a sink that has intermediate files: they are closed when `finished` reaches this.
+    finished: Option<u64>,
+}
+
+/// Whatever ends the thread, nobody must wait for it any more.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.lanes.close();
+        self.0.control.ended();
+    }
+}
+
+impl Worker {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        batch: BatchSettings,
+        sink: Box<dyn Sink>,
+        spool: Option<Spool>,
+        backlog: Backlog,
+        home: Option<Home>,
+    ) -> Self {
+        Worker {
+            shared,
+            batcher: Batcher::new(batch),
+            sink,
+            spool,
+            backlog,
+            home,
+            batch_id: 0,
+            in_flight: VecDeque::new(),
+            held: None,
+            retry_at: Duration::ZERO,
+            retry_wait: RETRY_MIN,
+            down: None,
+            last_maintain: Duration::ZERO,
+            maintained: Maintained::default(),
+            backlog_bytes: 0,
+            owned: 0,
+            spooled: 0,
+            flush: None,
+            synced: 0,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Report {
+        let _ended = Ended(Arc::clone(&self.shared));
+        let mut idle_since = None;
+        loop {
+            let asked = self.shared.control.asked();
+            let now = self.shared.clock.now();
+            self.start_flush(asked.flush);
+            let worked = self.turn(now, asked.shutdown.is_some());
+            self.end_flush();
+            if let Some(deadline) = asked.shutdown
+                && (self.is_done() || Instant::now() >= deadline)
+            {
+                return self.finish(now);
+            }
+            if worked {
+                idle_since = None;
+                continue;
+            }
+            let idle = now.monotonic.saturating_sub(*idle_since.get_or_insert(now.monotonic));
+            self.shared.control.sleep(if idle > Duration::from_secs(1) { IDLE_TICK } else { TICK });
+        }
+    }
+
+    /// One look at everything. `true` when there may be more to do at once.
+    fn turn(&mut self, now: Now, ending: bool) -> bool {
+        self.backlog.look_for_dead(now, &self.shared.stats);
+        self.sync(ending);
+        self.poll_commits(now);
+        let taken = self.take_due(now, ending);
+        let worked = taken.is_some();
+        if let Some(taken) = taken {
+            self.deliver(taken, now);
+        }
+        self.maintain(now, ending);
+        let replayed = self.replay(now);
+        self.publish();
+        worked || replayed
+    }
+
+    /// Under `fsync`, makes what was accepted durable, and tells those who wait for it.
+    fn sync(&mut self, ending: bool) {
+        if self.shared.settings.durability != Durability::Fsync {
+            return;
+        }
+        let accepted: u64 = self.shared.lanes.accepted().iter().sum();
+        if accepted == self.synced && !ending && accepted != 0 {
+            return;
+        }
+        match self.shared.lanes.sync() {
+            Ok(durable) => {
+                self.synced = durable.iter().sum();
+                self.shared.control.durable(durable);
+            }
+            Err(error) => tracing::error!(%error, "cannot sync the lanes; records are not durable until it works again"),
+        }
+    }
+
+    /// The buffers that are due, or those that were held back and may be tried again.
+    fn take_due(&mut self, now: Now, ending: bool) -> Option<Vec<Taken>> {
+        if self.held.is_some() {
+            return if now.monotonic >= self.retry_at { self.held.take() } else { None };
+        }
+        let pending = self.shared.lanes.pending();
+        let due = self.batcher.due(pending.rows, pending.bytes, now).is_some();
+        let hurry = pending.rows > 0 && (ending || self.flush.is_some());
+        if !due && !hurry {
+            return None;
+        }
+        let taken = self.shared.lanes.take();
+        self.batcher.taken();
+        (!taken.is_empty()).then_some(taken)
+    }
+
+    /// To the sink, or to the spool, or held.
+    fn deliver(&mut self, taken: Vec<Taken>, now: Now) {
+        let sink_first = !self.is_down(now) && !self.under_pressure();
+        if sink_first {
+            match self.write(&taken) {
+                Ok(()) => {
+                    self.in_flight.push_back(InFlight { id: self.batch_id, taken, since: Instant::now() });
+                    self.poll_commits(now);
+                    return;
+                }
+                Err(error) => self.failed(error, now),
+            }
+        }
+        match self.spill(&taken, now) {
+            Some(Ok(rows)) => {
+                self.spooled += rows;
+                self.release(taken);
+            }
+            Some(Err(error)) => {
+                self.failed(error, now);
+                self.held = Some(taken);
+            }
+            None => self.held = Some(taken),
+        }
+    }
+
+    fn write(&mut self, taken: &[Taken]) -> Result<(), SinkError> {
+        self.batch_id += 1;
+        let shared = Arc::clone(&self.shared);
+        let chunks = taken.iter().map(|taken| shared.lanes.chunk(taken)).collect();
+        let batch = Batch { id: self.batch_id, origin: Origin::Live, chunks };
+        self.shared.stats.batch_rows.observe(batch.rows() as f64);
+        self.sink.write(&batch)
+    }
+
+    /// Appends to the spool. `None` when there is none, or it is full.
+    fn spill(&mut self, taken: &[Taken], now: Now) -> Option<Result<u64, SinkError>> {
+        let spool = self.spool.as_mut()?;
+        if self.shared.stats.spool_bytes.load(Ordering::Relaxed) >= self.shared.settings.spool_max_bytes.as_u64() {
+            return None;
+        }
+        self.batch_id += 1;
+        let chunks = taken.iter().map(|taken| self.shared.lanes.chunk(taken)).collect();
+        let batch = Batch { id: self.batch_id, origin: Origin::Live, chunks };
+        let appended = spool.append(&batch, now, |_, _, _| true);
+        let durable = |rows| match self.shared.settings.durability {
+            Durability::Fsync => spool.sync().map(|()| rows),
+            Durability::Memory | Durability::Process => Ok(rows),
+        };
+        Some(appended.and_then(durable).map_err(|error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => SinkErrorKind::NoSpace,
+                _ => SinkErrorKind::Unavailable,
+            };
+            SinkError::new("spool", kind, format!("cannot append to the spool: {error}"))
+        }))
+    }
+
+    /// Asks the sink what it owns by now, and frees those buffers.
+    fn poll_commits(&mut self, now: Now) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        match self.sink.commit() {
+            Ok(owned) => {
+                while self.in_flight.front().is_some_and(|batch| Some(batch.id) <= owned) {
+                    let Some(batch) = self.in_flight.pop_front() else { break };
+                    self.shared.stats.batch_seconds.observe(batch.since.elapsed().as_secs_f64());
+                    self.owned += batch.taken.iter().map(|taken| taken.rows).sum::<u64>();
+                    self.release(batch.taken);
+                    self.recovered(now);
+                }
+            }
+            Err(error) => {
+                self.failed(error, now);
+                // None of them is owned: all go the other way, oldest first.
+                let taken: Vec<Taken> = self.in_flight.drain(..).flat_map(|batch| batch.taken).collect();
+                self.deliver(taken, now);
+            }
+        }
+    }
+
+    fn release(&mut self, taken: Vec<Taken>) {
+        taken.into_iter().for_each(|taken| self.shared.lanes.release(taken));
+        self.shared.control.released();
+    }
+
+    fn is_down(&self, now: Now) -> bool {
+        self.down.is_some() && now.monotonic < self.retry_at
+    }
+
+    /// The sink is slower than what comes in: the spool, which is faster, takes the difference.
+    fn under_pressure(&self) -> bool {
+        self.spool.is_some() && self.shared.lanes.used_bytes() > self.shared.lanes.capacity() / 2
+    }
+
+    fn failed(&mut self, error: SinkError, now: Now) {
+        self.shared.stats.sink_failures.fetch_add(1, Ordering::Relaxed);
+        self.shared.stats.sink_up.store(0, Ordering::Release);
+        let cause = if error.kind == SinkErrorKind::NoSpace { Cause::NO_SPACE } else { Cause::SINK };
+        self.shared.cause.store(cause, Ordering::Relaxed);
+        if self.down.is_none() {
+            tracing::error!(%error, retry_in = ?self.retry_wait, "predictions cannot be stored now; they are kept and tried again");
+        }
+        self.shared.control.set_problem(Some(error.to_string()));
+        self.down = Some(error);
+        self.retry_at = now.monotonic + self.retry_wait;
+        self.retry_wait = (self.retry_wait * 2).min(RETRY_MAX);
+    }
+
+    fn recovered(&mut self, now: Now) {
+        if self.down.take().is_some() {
+            tracing::info!("predictions are stored again");
+            self.shared.stats.sink_up.store(1, Ordering::Release);
+            self.shared.cause.store(Cause::LOAD, Ordering::Relaxed);
+            self.shared.control.set_problem(None);
+            self.retry_wait = RETRY_MIN;
+            self.retry_at = now.monotonic;
+        }
+    }
+
+    /// What time asks of the sink.
+    fn maintain(&mut self, now: Now, ending: bool) {
+        let closes = self.closing_flush();
+        let soon = ending || closes || self.flush.is_some();
+        if !soon && now.monotonic.saturating_sub(self.last_maintain) < MAINTAIN_EVERY {
+            return;
+        }
+        self.last_maintain = now.monotonic;
+        self.backlog_bytes = self.backlog.bytes();
+        match self.sink.maintain(now, closes || (ending && self.shared.lanes.pending().rows == 0)) {
+            Ok(maintained) => {
+                self.maintained = maintained;
+                if closes && let Some(flush) = &mut self.flush {
+                    flush.finished = Some(maintained.finished + maintained.pending);
+                }
+            }
+            Err(error) => self.failed(error, now),
+        }
+    }
+
+    /// Gives the sink a part of what waits in segments. `true` when there is more.
+    fn replay(&mut self, now: Now) -> bool {
+        if self.down.is_some() {
+            return self.probe(now);
+        }
+        if let Some(spool) = &mut self.spool
+            && self.backlog.is_empty()
+            && spool.open_rows() > 0
+            && self.shared.lanes.used_bytes() < self.shared.lanes.capacity() / 4
+        {
+            let closed = spool.rotate(&RotationSettings::default(), now, true);
+            closed.into_iter().for_each(|(segment, _)| self.backlog.add(segment));
+        }
+        match self.backlog.step(&mut *self.sink, &mut self.batch_id, &self.shared.stats) {
+            Ok(Step::Idle) => false,
+            Ok(Step::Own(rows)) => {
+                self.spooled -= rows.min(self.spooled);
+                self.owned += rows;
+                true
+            }
+            Ok(Step::Others(rows)) => {
+                self.shared.stats.recovered_delivered.fetch_add(rows, Ordering::Relaxed);
+                true
+            }
+            Ok(Step::Moved) => true,
+            Err(error) => {
+                self.backlog.failed();
+                self.failed(error, now);
+                false
+            }
+        }
+    }
+
+    /// A sink that is down and has no batch to try it with is asked.
+    fn probe(&mut self, now: Now) -> bool {
+        if now.monotonic < self.retry_at || self.held.is_some() {
+            return false;
+        }
+        match self.sink.probe() {
+            Ok(()) => {
+                self.recovered(now);
+                true
+            }
+            Err(error) => {
+                self.failed(error, now);
+                false
+            }
+        }
+    }
+
+    fn start_flush(&mut self, asked: Option<u64>) {
+        if let Some(ticket) = asked
+            && self.flush.as_ref().is_none_or(|flush| flush.ticket < ticket)
+        {
+            let accepted = self.shared.lanes.accepted().iter().sum();
+            self.flush = Some(Flush { ticket, accepted, finished: None });
+        }
+    }
+
+    fn left_lanes(&self) -> u64 {
+        self.owned + self.spooled
+    }
+
+    /// All that the flush is for has left the lanes and the spool, and the sink has not been asked to close its files yet.
+    fn closing_flush(&self) -> bool {
+        self.flush
+            .as_ref()
+            .is_some_and(|flush| flush.finished.is_none() && self.left_lanes() >= flush.accepted && self.spooled == 0)
+    }
+
+    fn end_flush(&mut self) {
+        if let Some(flush) = &self.flush
+            && flush.finished.is_some_and(|finished| self.maintained.finished >= finished)
+        {
+            self.shared.control.flushed(flush.ticket);
+            self.flush = None;
+        }
+    }
+
+    /// Own records that the sink owns and that lie in its intermediate files, and those in the spool.
+    fn on_disk(&self) -> u64 {
+        self.spooled + self.maintained.pending
+    }
+
+    fn publish(&mut self) {
+        let stats = &self.shared.stats;
+        self.shared.publish_accepted();
+        stats.delivered.store(self.owned.saturating_sub(self.maintained.pending), Ordering::Release);
+        stats.on_disk.store(self.on_disk(), Ordering::Release);
+        let spool = self.spool.as_ref().map_or(0, Spool::open_bytes) + self.backlog_bytes + self.maintained.pending_bytes;
+        stats.spool_bytes.store(spool, Ordering::Release);
+    }
+
+    fn is_done(&self) -> bool {
+        let empty = self.held.is_none() && self.in_flight.is_empty() && self.shared.lanes.pending().rows == 0;
+        empty && self.spooled == 0 && self.backlog.is_empty() && self.maintained.pending == 0 && self.down.is_none()
+    }
+
+    /// The end: what could not be delivered stays where the next start finds it.
+    fn finish(mut self, now: Now) -> Report {
+        if self.shared.settings.durability == Durability::Memory {
+            self.spill_the_rest(now);
+        }
+        match self.sink.close(now) {
+            Ok(maintained) => self.maintained = maintained,
+            Err(error) => self.failed(error, now),
+        }
+        if let Some(spool) = &mut self.spool {
+            spool.rotate(&RotationSettings::default(), now, true);
+        }
+        let accepted: u64 = self.shared.lanes.accepted().iter().sum();
+        let in_lanes = accepted - self.left_lanes();
+        let mut on_disk = self.on_disk();
+        if self.shared.settings.durability == Durability::Memory {
+            self.shared.stats.drop_records(DropReason::Shutdown, in_lanes);
+        } else {
+            on_disk += in_lanes;
+        }
+        self.publish();
+        let snapshot = self.shared.stats.snapshot();
+        let problem =
+            self.down.as_ref().map(ToString::to_string).or_else(|| (on_disk > 0).then(|| "the deadline passed first".to_owned()));
+        if let Some(home) = self.home.take() {
+            if in_lanes == 0
+                && let Err(error) = std::fs::remove_file(home.lanes())
+            {
+                tracing::debug!(%error, "no lanes file to remove");
+            }
+            if let Err(error) = home.remove_if_empty() {
+                tracing::warn!(%error, "cannot remove this process's empty directory; the next start does");
+            }
+        }
+        Report {
+            accepted,
+            delivered: self.owned.saturating_sub(self.maintained.pending),
+            on_disk,
+            dropped: snapshot.dropped.into_iter().collect(),
+            recovered: snapshot.recovered_delivered,
+            problem,
+        }
+    }
+
+    /// Lanes on the heap die now: the spool, if there is one, takes what is in them.
+    fn spill_the_rest(&mut self, now: Now) {
+        let in_flight = self.in_flight.drain(..).flat_map(|batch| batch.taken);
+        let mut rest: Vec<Taken> = self.held.take().into_iter().flatten().chain(in_flight).collect();
+        loop {
+            if !rest.is_empty() {
+                let Some(Ok(rows)) = self.spill(&rest, now) else { return };
+                self.spooled += rows;
+                self.release(std::mem::take(&mut rest));
+            }
+            rest = self.shared.lanes.take();
+            if rest.is_empty() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! A spool segment: frames of one model, one behind the other, in a file that only grows.
+
+use super::frame::{FrameMeta, Parsed, next_magic, parse};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// A segment that takes frames. After a failed append it is as it was before.
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
+    path: PathBuf,
+    file: File,
+    /// The end of the last frame that was written whole.
+    len: u64,
+    /// The file may be longer than `len`: an append failed, and so did cutting it off.
+    torn: bool,
+}
+
+impl SegmentWriter {
+    /// A new segment.
+    pub(crate) fn create(path: PathBuf) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        Ok(SegmentWriter { path, file, len: 0, torn: false })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Appends whole frames.
+    pub(crate) fn append(&mut self, frames: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.cut(self.len)?;
+        }
+        if let Err(error) = self.file.write_all(frames) {
+            self.torn = true;
+            // The next append tries again if this fails; a reader cuts the torn end in any case.
+            let _ = self.cut(self.len);
+            return Err(error);
+        }
+        self.len += frames.len() as u64;
+        Ok(())
+    }
+
+    /// Takes back what was appended behind `len`.
+    pub(crate) fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.len = len;
+        self.torn = true;
+        self.file.set_len(len)?;
+        self.file.seek(SeekFrom::Start(len))?;
+        self.torn = false;
+        Ok(())
+    }
+
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// What a segment holds, read from its file.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) frames: Vec<FrameMeta>,
+    /// Places where something stood that is not a frame, and was skipped. A torn end does not count: it was never owned.
+    pub(crate) damaged: u64,
+}
+
+/// Reads all frames' descriptions and checks each frame's checksum.
+pub(crate) fn read(path: &Path) -> io::Result<Contents> {
+    let file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(Contents { frames: Vec::new(), damaged: 0 });
+    }
+    // SAFETY: a segment that is read is no longer written (its writer is closed, or dead and its directory's lock is held), and is only ever removed whole.
+    let bytes = unsafe { memmap2::Mmap::map(&file)? };
+    let mut contents = Contents { frames: Vec::new(), damaged: 0 };
+    let mut at = 0;
+    while at < bytes.len() {
+        match parse(&bytes[at..], at as u64) {
+            Parsed::Frame(frame) => {
+                at += frame.total_bytes() as usize;
+                contents.frames.push(frame);
+            }
+            // A length that damage made larger looks like a torn end, but then more frames follow.
+            torn_or_damaged => match next_magic(&bytes[at..]) {
+                Some(skip) => {
+                    contents.damaged += 1;
+                    at += skip;
+                }
+                None => {
+                    contents.damaged += u64::from(matches!(torn_or_damaged, Parsed::Damaged));
+                    break;
+                }
+            },
+        }
+    }
+    Ok(contents)
+}
+
+/// Reads the lines of frames of one segment.
+#[derive(Debug)]
+pub(crate) struct SegmentReader {
+    file: File,
+    compressed: Vec<u8>,
+}
+
+impl SegmentReader {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Ok(SegmentReader { file: File::open(path)?, compressed: Vec::new() })
+    }
+
+    /// The lines of `frame`, into `raw`, which is cleared first.
+    pub(crate) fn load(&mut self, frame: &FrameMeta, raw: &mut Vec<u8>) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(frame.offset + u64::from(frame.header_bytes)))?;
+        self.compressed.resize(frame.compressed_bytes as usize, 0);
+        self.file.read_exact(&mut self.compressed)?;
+        raw.clear();
+        raw.reserve(frame.raw_bytes as usize);
+        let mut zstd = zstd::bulk::Decompressor::new()?;
+        let len = zstd.decompress_to_buffer(&self.compressed, raw)?;
+        if len == frame.raw_bytes as usize {
+            Ok(())
+        } else {
+            let message = format!("a frame at offset={} holds {len} bytes and says {}", frame.offset, frame.raw_bytes);
+            Err(io::Error::new(io::ErrorKind::InvalidData, message))
+        }
+    }
+}

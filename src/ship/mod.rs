@@ -11,11 +11,15 @@
 //! *Retention.* `retain` counts from a file's sealing, and takes only what is proven stored. Without an upload it takes what is old, stored nowhere else.
 
 mod aws_profile;
+#[cfg(feature = "sqlite")]
+mod export;
 mod settings;
 mod shipper;
 mod store;
 mod uploader;
 
+#[cfg(feature = "sqlite")]
+pub use self::export::SqliteFeed;
 pub use self::{
     settings::UploadSettings,
     shipper::{Nudge, Shipper},

@@ -173,7 +173,10 @@ fn main() {
 fn print_table(names: &[&str], flat: &[Vec<f64>], latencies: &[Vec<Latency>]) {
     let of = |at: usize, value: &dyn Fn(&Latency) -> f64| median(latencies[at].iter().map(value).collect());
     println!("\nlog_call: ns a call, one thread; paced at {RATE}/s, then flat out; medians of {PASSES} passes");
-    println!("{:<22} {:>7} {:>7} {:>7} {:>8} {:>8} {:>9} | {:>9}", "", "mean", "p50", "p99", "p99.9", "p99.99", "max", "flat out");
+    println!(
+        "{:<22} {:>7} {:>7} {:>7} {:>8} {:>8} {:>9} | {:>9}",
+        "", "mean", "p50", "p99", "p99.9", "p99.99", "max", "flat out"
+    );
     for (at, name) in names.iter().enumerate() {
         let quantile = |q: f64| of(at, &|latency| latency.quantile(q) as f64);
         println!(
@@ -190,6 +193,10 @@ fn print_table(names: &[&str], flat: &[Vec<f64>], latencies: &[Vec<Latency>]) {
     let ratio = |what: &str, a: f64, b: f64| println!("{what}: {:.2}", a / b);
     ratio("predlog process / serialise alone, mean flat out", median(flat[3].clone()), median(flat[1].clone()));
     ratio("predlog process / serialise alone, mean paced", of(3, &Latency::mean), of(1, &Latency::mean));
-    ratio("predlog process / copy alone, p99.9 paced", of(3, &|l| l.quantile(0.999) as f64), of(0, &|l| l.quantile(0.999) as f64));
+    ratio(
+        "predlog process / copy alone, p99.9 paced",
+        of(3, &|l| l.quantile(0.999) as f64),
+        of(0, &|l| l.quantile(0.999) as f64),
+    );
     ratio("predlog process / memory, mean flat out", median(flat[3].clone()), median(flat[2].clone()));
 }

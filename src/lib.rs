@@ -3,6 +3,8 @@
 
 pub mod batch;
 pub mod clock;
+pub mod config;
+mod direct;
 pub mod error;
 pub mod format;
 mod json;
@@ -14,12 +16,12 @@ pub mod record;
 pub mod retry;
 pub mod rotation;
 pub mod seqs;
-#[cfg(feature = "upload")]
 pub mod ship;
 pub mod sink;
 pub(crate) mod spool;
 pub mod stats;
 
+pub use config::Config;
 pub use error::{Error, ErrorKind};
 pub use logger::{Durability, Guard, Logger, LoggerSettings, Outcome, Overflow, Report};
 pub use record::Prediction;

@@ -98,7 +98,8 @@ fn a_thread_that_has_logged_before_asks_for_no_memory() {
         };
         let log = |n: u32| {
             let (inputs, outputs) = (features(n), [f64::from(n)]);
-            let prediction = Prediction::new("churn", "v2", &inputs, &outputs).latency_ms(1.5).request_id("r").metadata(&[("k", "v")]);
+            let prediction =
+                Prediction::new("churn", "v2", &inputs, &outputs).latency_ms(1.5).request_id("r").metadata(&[("k", "v")]);
             assert!(matches!(logger.log(prediction), Outcome::Accepted { .. }));
         };
         (0..1_000).for_each(log);

@@ -34,6 +34,23 @@ impl SchemaStore {
         }
     }
 
+    /// [`load`](Self::load), but a file that is not a schema is set aside as `<file>.damaged` and the types are learnt again: to seal nothing any more
+    /// would be worse.
+    ///
+    /// # Errors
+    /// The file cannot be read, or not be set aside.
+    pub fn load_or_learn_again(&self, model_name: &str) -> io::Result<ModelSchema> {
+        match self.load(model_name) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::error!(%error, "the schema is set aside as .damaged and learnt again");
+                let path = self.path(model_name);
+                std::fs::rename(&path, path.with_extension("json.damaged"))?;
+                Ok(ModelSchema::default())
+            }
+            loaded => loaded,
+        }
+    }
+
     /// Replaces `base` by `grown`, if what is stored is still `base`. `false` when another process has changed it: load it again and start anew,
     /// or files of one model would have columns of different types.
     ///
@@ -89,5 +106,7 @@ mod tests {
         store.save("m", &ModelSchema::default(), &ModelSchema::default()).unwrap();
         std::fs::write(dir.path().join("schemas/m.json"), "{\"inputs\": 7}").unwrap();
         assert!(store.load("m").unwrap_err().to_string().contains("m.json"));
+        assert_eq!(store.load_or_learn_again("m").unwrap(), ModelSchema::default());
+        assert!(dir.path().join("schemas/m.json.damaged").exists());
     }
 }

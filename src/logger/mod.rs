@@ -1,7 +1,7 @@
 //! The embedded front: [`Logger`] is the handle that handlers call, [`Guard`] drains it at the end.
 
 mod backlog;
-mod builder;
+pub(crate) mod builder;
 mod control;
 pub(crate) mod home;
 pub mod settings;

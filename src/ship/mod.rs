@@ -10,22 +10,30 @@
 //!
 //! *Retention.* `retain` counts from a file's sealing, and takes only what is proven stored. Without an upload it takes what is old, stored nowhere else.
 
+#[cfg(feature = "upload")]
 mod aws_profile;
-#[cfg(feature = "sqlite")]
+#[cfg(all(feature = "upload", feature = "sqlite"))]
 mod export;
+#[cfg(feature = "upload")]
+mod location;
 mod settings;
+#[cfg(feature = "upload")]
 mod shipper;
+#[cfg(feature = "upload")]
 mod store;
+#[cfg(feature = "upload")]
 mod uploader;
 
-#[cfg(feature = "sqlite")]
+#[cfg(all(feature = "upload", feature = "sqlite"))]
 pub use self::export::SqliteFeed;
+pub use self::settings::UploadSettings;
+#[cfg(feature = "upload")]
 pub use self::{
-    settings::UploadSettings,
     shipper::{Nudge, Shipper},
     store::{UploadError, UploadErrorKind, probe},
 };
 
+#[cfg(feature = "upload")]
 mod hooks {
     use crate::outbox::Outbox;
     use std::sync::Arc;
@@ -122,4 +130,5 @@ mod hooks {
     }
 }
 
+#[cfg(feature = "upload")]
 pub use hooks::{Event, Feed, Observer, Retain, ShipStatus};

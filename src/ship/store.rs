@@ -1,7 +1,8 @@
 //! The object store that the settings mean, and whether it can be used.
 
 use super::aws_profile;
-use super::settings::{Location, Scheme, UploadSettings, clean};
+use super::location::{Location, Scheme, clean};
+use super::settings::UploadSettings;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};

@@ -1,6 +1,6 @@
 //! One file to one object, proven.
 
-use super::settings::clean;
+use super::location::clean;
 use super::store::Target;
 use crate::outbox::{Entry, Outbox};
 use bytes::Bytes;

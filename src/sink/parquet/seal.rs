@@ -45,7 +45,7 @@ impl SealInto {
     ) -> Result<u64, SealError> {
         loop {
             let failed = |source| SealError::Load { index: 0, source };
-            let base = self.schemas.load(model_name).map_err(failed)?;
+            let base = self.schemas.load_or_learn_again(model_name).map_err(failed)?;
             let mut schema = base.clone();
             let mut checked = false;
             let mut outdated = false;

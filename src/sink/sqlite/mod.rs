@@ -277,6 +277,15 @@ impl Sink for SqliteSink {
         Ok(())
     }
 
+    fn spools(&self) -> bool {
+        false
+    }
+
+    fn adopt(&mut self, segment: &std::path::Path) -> Result<(), SinkError> {
+        let message = format!("it takes records, not segments; path={}", segment.display());
+        Err(SinkError::new(NAME, SinkErrorKind::Unavailable, message))
+    }
+
     fn close(&mut self, _now: Now) -> Result<Maintained, SinkError> {
         self.forget();
         self.db = None;

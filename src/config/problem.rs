@@ -1,0 +1,114 @@
+//! What is wrong with a configuration, said so that it can be put right: the source, the key, its value, what was expected, the nearest right one.
+
+use figment::error::{Actual, Kind};
+use figment::value::Value;
+
+/// A name that is one slip of the keyboard, or of memory, away.
+pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (given.len() / 3).clamp(1, 4);
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&given.to_ascii_lowercase(), &name.to_ascii_lowercase()), name))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// ` (did you mean …?)`, or nothing.
+pub(super) fn hint(given: &str, known: &[&str]) -> String {
+    nearest(given, known.iter().copied()).map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"))
+}
+
+/// A value as it may be shown: what could be a credential in a URL is left out, and what is long is cut.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(_, text) => format!("{:?}", cut(&without_credentials(text))),
+        Value::Char(_, char) => format!("{char:?}"),
+        Value::Bool(_, bool) => bool.to_string(),
+        Value::Num(..) => {
+            value.to_i128().map_or_else(|| value.to_f64().unwrap_or(f64::NAN).to_string(), |number| number.to_string())
+        }
+        Value::Empty(..) => "nothing".to_owned(),
+        Value::Dict(..) => "a table".to_owned(),
+        Value::Array(..) => "an array".to_owned(),
+    }
+}
+
+fn cut(text: &str) -> String {
+    const SHOWN: usize = 80;
+    if text.chars().count() <= SHOWN { text.to_owned() } else { text.chars().take(SHOWN).chain(['…']).collect() }
+}
+
+/// `s3://key:secret@bucket/path?sig=…` to `s3://***@bucket/path?***`.
+pub(crate) fn without_credentials(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (rest, query) = match rest.find(['?', '#']) {
+        Some(at) => (&rest[..at], "?***"),
+        None => (rest, ""),
+    };
+    // A secret may have a slash in it that should have been escaped, so everything before the last `@` counts as one.
+    let rest = rest.rfind('@').map_or_else(|| rest.to_owned(), |at| format!("***{}", &rest[at..]));
+    format!("{scheme}://{rest}{query}")
+}
+
+/// What a wrong value should have been, from what its type said.
+pub(super) fn expected(kind: &Kind) -> String {
+    match kind {
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => in_words(expected),
+        Kind::UnknownVariant(given, known) => {
+            let list: Vec<String> = known.iter().map(|name| format!("\"{name}\"")).collect();
+            format!("one of {}{}", list.join(", "), hint(given, known))
+        }
+        Kind::InvalidLength(_, expected) => expected.clone(),
+        Kind::ISizeOutOfRange(_) | Kind::USizeOutOfRange(_) => "a smaller number".to_owned(),
+        Kind::UnknownField(..) | Kind::MissingField(_) | Kind::DuplicateField(_) => "another key".to_owned(),
+        Kind::Unsupported(Actual::Str(_)) | Kind::Unsupported(_) | Kind::UnsupportedKey(..) => "another type".to_owned(),
+        Kind::Message(message) if message.contains("socket address") => {
+            "an address and port such as \"127.0.0.1:8642\"".to_owned()
+        }
+        Kind::Message(message) => message.clone(),
+    }
+}
+
+fn in_words(expected: &str) -> String {
+    match expected {
+        "a duration" => "a duration with its unit, such as \"10ms\", \"30s\", \"5m\", \"1h\" or \"30d\"".to_owned(),
+        "parsable string" | "an integer or string" | "integer overflow" => {
+            "a size such as \"64MiB\" or \"1GB\", or a number of bytes".to_owned()
+        }
+        "socket address" => "an address and port such as \"127.0.0.1:8642\"".to_owned(),
+        "usize" | "u64" | "u32" => "a whole number, not negative".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "path string" => "a path, as a string".to_owned(),
+        other if other.starts_with("struct ") => "a table of keys".to_owned(),
+        other if other.starts_with("enum ") => "a name, as a string".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_not_shown() {
+        for (given, safe) in [
+            ("s3://bucket/a", "s3://bucket/a"),
+            ("s3://AKIA:se/cret@bucket/a", "s3://***@bucket/a"),
+            ("az://c/p?sig=abc", "az://c/p?***"),
+            ("https://u@h/#token", "https://***@h/?***"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(without_credentials(given), safe);
+        }
+    }
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        let known = ["max_rows", "max_bytes", "max_age"];
+        assert_eq!(nearest("max_row", known), Some("max_rows"));
+        assert_eq!(nearest("MaxBytes", known), Some("max_bytes"));
+        assert_eq!(nearest("mxa_age", known), Some("max_age"));
+        assert_eq!(nearest("compression", known), None);
+    }
+}

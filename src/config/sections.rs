@@ -1,0 +1,110 @@
+//! Settings of what has no module in every build: the mode, the local store, and the server.
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where predictions go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// To a local store, and from there to object storage if `[upload]` is set.
+    #[default]
+    Direct,
+    /// To Kafka. This version does not have it: a configuration that asks for it is refused.
+    Kafka,
+}
+
+/// How a local store keeps predictions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Store {
+    /// One database file, which can be queried a second later.
+    #[default]
+    Sqlite,
+    /// Parquet files, one directory for each model and date.
+    Parquet,
+}
+
+/// The local store: `[direct]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DirectSettings {
+    /// How predictions are kept.
+    pub store: Store,
+    /// Where everything that is written lies. Made if it is missing.
+    pub dir: PathBuf,
+    /// Predictions older than this are deleted, once uploaded if `[upload]` is set. Not set: kept for ever.
+    #[serde(with = "humantime_serde")]
+    pub retain: Option<Duration>,
+    /// The oldest predictions are deleted, once uploaded if `[upload]` is set, while the store has more bytes than this. Not set: no limit.
+    pub retain_bytes: Option<ByteSize>,
+}
+
+impl Default for DirectSettings {
+    fn default() -> Self {
+        DirectSettings { store: Store::Sqlite, dir: PathBuf::from("./predlog-data"), retain: None, retain_bytes: None }
+    }
+}
+
+/// The HTTP server: `[server]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSettings {
+    /// The address to listen on; port 0 takes a free one. There is no authentication: an address that others reach needs a proxy that has it.
+    pub addr: SocketAddr,
+    /// The largest body, after decompression.
+    pub max_body: ByteSize,
+    /// Requests that are worked on at one time; more wait.
+    pub max_requests: usize,
+    /// The longest that a client may take to send a request.
+    #[serde(with = "humantime_serde")]
+    pub read_timeout: Duration,
+    /// The longest that `?wait=durable` waits.
+    #[serde(with = "humantime_serde")]
+    pub wait_timeout: Duration,
+    /// The longest that a stop waits for requests, and then for the records that they brought.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_deadline: Duration,
+    /// How long the answer to an `Idempotency-Key` is remembered.
+    #[serde(with = "humantime_serde")]
+    pub idempotency_window: Duration,
+    /// Answers that are remembered; past it the oldest are forgotten.
+    pub idempotency_keys: usize,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        ServerSettings {
+            addr: SocketAddr::from(([127, 0, 0, 1], 8642)),
+            max_body: ByteSize::mib(32),
+            max_requests: 64,
+            read_timeout: Duration::from_secs(30),
+            wait_timeout: Duration::from_secs(10),
+            shutdown_deadline: Duration::from_secs(10),
+            idempotency_window: Duration::from_secs(600),
+            idempotency_keys: 10_000,
+        }
+    }
+}
+
+/// The SQLite store: `[sqlite]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SqliteSettings {
+    /// The longest that a write waits for another program's lock before it is tried again later.
+    #[serde(with = "humantime_serde")]
+    pub busy_timeout: Duration,
+    /// An index on `timestamp`.
+    pub index_timestamp: bool,
+    /// A view for each model, with its features as columns.
+    pub views: bool,
+}
+
+impl Default for SqliteSettings {
+    fn default() -> Self {
+        SqliteSettings { busy_timeout: Duration::from_secs(5), index_timestamp: true, views: true }
+    }
+}

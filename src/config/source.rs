@@ -1,0 +1,210 @@
+//! Where values come from: a TOML file and the environment, each key known before its value is looked at.
+
+use super::Config;
+use super::problem::{expected, nearest, shown};
+use crate::error::{Error, ErrorKind};
+use figment::error::Kind;
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use std::collections::BTreeMap;
+
+const PREFIX: &str = "PREDLOG_";
+/// Names the file, and is no key.
+const FILE_VARIABLE: &str = "PREDLOG_CONFIG";
+const ENVIRONMENT: &str = "environment";
+
+/// The given values, later sources over earlier ones.
+pub(super) struct Sources {
+    figment: Figment,
+    /// Key path to the name of the variable that set it, as it was written.
+    variables: BTreeMap<String, String>,
+}
+
+/// A source whose values are read already.
+struct Given {
+    name: String,
+    values: Dict,
+}
+
+impl Provider for Given {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}
+
+impl Sources {
+    pub(super) fn none() -> Self {
+        Sources { figment: Figment::new(), variables: BTreeMap::new() }
+    }
+
+    /// Reads both, and refuses keys that do not exist.
+    pub(super) fn read(
+        file: Option<(String, String)>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
+        let known = Known::keys()?;
+        let mut problems = Vec::new();
+        let mut sources = Self::none();
+        if let Some((name, text)) = file {
+            let values = parse_toml(&name, &text)?;
+            known.check_file(&name, &values, "", &mut problems);
+            sources.figment = sources.figment.merge(Given { name: format!("file={name}"), values });
+        }
+        let values = sources.take_variables(variables, &known, &mut problems);
+        sources.figment = sources.figment.merge(Given { name: ENVIRONMENT.to_owned(), values });
+        if problems.is_empty() { Ok(sources) } else { Err(Error::new(ErrorKind::Config, problems.join("\n"))) }
+    }
+
+    fn take_variables(
+        &mut self,
+        variables: impl IntoIterator<Item = (String, String)>,
+        known: &Known,
+        problems: &mut Vec<String>,
+    ) -> Dict {
+        let mut values = Figment::new();
+        for (name, text) in variables {
+            let Some(key) = name.strip_prefix(PREFIX).filter(|_| name != FILE_VARIABLE) else { continue };
+            let path = key.to_ascii_lowercase().replace("__", ".");
+            let Some(default) = known.leaves.get(&path) else {
+                problems.push(known.unknown_variable(&name));
+                continue;
+            };
+            // A key whose default is text takes text, whatever it looks like; figment would read `123` as a number.
+            let value = if default.is_string() { Value::from(text) } else { parse_scalar(&text) };
+            values = values.merge((path.as_str(), value));
+            self.variables.insert(path, name);
+        }
+        // Only single values were merged, each at its own path: this cannot fail, and an empty table would only mean "none set".
+        values.extract::<Dict>().unwrap_or_default()
+    }
+
+    pub(super) fn extract(&self) -> Result<Config, Error> {
+        self.figment.extract().map_err(|error| {
+            let path = error.path.join(".");
+            let value = self.figment.find_value(&path).map_or_else(|_| "?".to_owned(), |value| shown(&value));
+            let expected = match &error.kind {
+                Kind::UnknownField(key, _) => format!("no key \"{key}\" here"),
+                kind => expected(kind),
+            };
+            Error::new(ErrorKind::Config, format!("{}: {path}={value}: expected {expected}", self.origin(&path)))
+        })
+    }
+
+    /// The file or the variable that set `path`.
+    pub(super) fn origin(&self, path: &str) -> String {
+        match self.figment.find_metadata(path) {
+            Some(metadata) if metadata.name == ENVIRONMENT => {
+                format!("variable={}", self.variables.get(path).map_or(PREFIX, String::as_str))
+            }
+            Some(metadata) => metadata.name.to_string(),
+            None => "default".to_owned(),
+        }
+    }
+}
+
+/// TOML's own scalars, for variables: numbers and booleans, and all else as text.
+fn parse_scalar(text: &str) -> Value {
+    if let Ok(number) = text.parse::<u64>() {
+        Value::from(number)
+    } else if let Ok(number) = text.parse::<i64>() {
+        Value::from(number)
+    } else if let Ok(bool) = text.parse::<bool>() {
+        Value::from(bool)
+    } else {
+        Value::from(text)
+    }
+}
+
+/// The parser's message and place, but not its copy of the line: that may hold a secret.
+fn parse_toml(name: &str, text: &str) -> Result<Dict, Error> {
+    toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let message = error.message().replace('\n', ", ");
+        Error::new(ErrorKind::Config, format!("file={name} line={line} column={column}: not TOML: {message}"))
+    })
+}
+
+/// Every key that there is, from the defaults.
+struct Known {
+    /// Full path to its default.
+    leaves: BTreeMap<String, serde_json::Value>,
+    tree: serde_json::Value,
+}
+
+impl Known {
+    fn keys() -> Result<Self, Error> {
+        let tree = serde_json::to_value(Config::default())
+            .map_err(|error| Error::new(ErrorKind::Config, format!("the defaults cannot be listed: {error}")))?;
+        let mut leaves = BTreeMap::new();
+        collect("", &tree, &mut leaves);
+        Ok(Known { leaves, tree })
+    }
+
+    fn check_file(&self, file: &str, values: &Dict, section: &str, problems: &mut Vec<String>) {
+        let here = if section.is_empty() { Some(&self.tree) } else { self.tree.get(section) };
+        let Some(known) = here.and_then(serde_json::Value::as_object) else { return };
+        for (key, value) in values {
+            let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
+            match (known.get(key), value) {
+                (Some(serde_json::Value::Object(_)), Value::Dict(_, inner)) => self.check_file(file, inner, &path, problems),
+                (Some(_), _) => {}
+                (None, value) => {
+                    let nearby = known.keys().map(String::as_str);
+                    let hint = self.hint(key, nearby, section);
+                    problems.push(format!("file={file}: unknown key {path}={}{hint}", shown(value)));
+                }
+            }
+        }
+    }
+
+    /// The nearest key of the same section; else the sections that have a key of this name; else what there is.
+    fn hint<'a>(&'a self, key: &str, nearby: impl Iterator<Item = &'a str> + Clone, section: &str) -> String {
+        if let Some(name) = nearest(key, nearby.clone()) {
+            return format!(": did you mean `{name}`?");
+        }
+        let elsewhere: Vec<String> = self
+            .leaves
+            .keys()
+            .filter(|path| path.rsplit('.').next() == Some(key) && path.as_str() != key)
+            .map(|path| format!("`{path}`"))
+            .collect();
+        if !elsewhere.is_empty() {
+            return format!(": did you mean {}?", elsewhere.join(" or "));
+        }
+        let place = if section.is_empty() { "the top level".to_owned() } else { format!("[{section}]") };
+        format!(": expected one of {place}'s keys: {}", nearby.collect::<Vec<_>>().join(", "))
+    }
+
+    fn unknown_variable(&self, name: &str) -> String {
+        let names: Vec<String> = self.leaves.keys().map(|path| variable_of(path)).collect();
+        let hint = nearest(name, names.iter().map(String::as_str)).map_or_else(
+            || ": expected PREDLOG_<SECTION>__<KEY>, such as PREDLOG_DIRECT__STORE".to_owned(),
+            |name| format!(": did you mean `{name}`?"),
+        );
+        // Its value is not shown: a variable that is not ours may be somebody's password.
+        format!("variable={name}: unknown key{hint}")
+    }
+}
+
+fn variable_of(path: &str) -> String {
+    format!("{PREFIX}{}", path.replace('.', "__").to_ascii_uppercase())
+}
+
+fn collect(path: &str, value: &serde_json::Value, leaves: &mut BTreeMap<String, serde_json::Value>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (key, value) in fields {
+                collect(&if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, value, leaves);
+            }
+        }
+        leaf => {
+            leaves.insert(path.to_owned(), leaf.clone());
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What a type cannot say: ranges, and keys that do not go together. All problems are found, not only the first.
+
+use super::problem::without_credentials;
+use super::source::Sources;
+use super::{Config, Mode, Store};
+use crate::error::{Error, ErrorKind};
+use crate::logger::Overflow;
+use bytesize::ByteSize;
+use humantime_serde::re::humantime::format_duration;
+use std::fmt::Display;
+use std::time::Duration;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+/// Longer than anything here can last, and still far from where sums of durations overflow.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+pub(super) fn check(config: &Config, sources: &Sources) -> Result<(), Error> {
+    let mut checks = Checks { sources, problems: Vec::new() };
+    checks.mode(config);
+    checks.direct(config);
+    checks.queue(config);
+    checks.batches(config);
+    checks.upload(config);
+    checks.server(config);
+    if checks.problems.is_empty() { Ok(()) } else { Err(Error::new(ErrorKind::Config, checks.problems.join("\n"))) }
+}
+
+struct Checks<'a> {
+    sources: &'a Sources,
+    problems: Vec<String>,
+}
+
+impl Checks<'_> {
+    fn wrong(&mut self, key: &str, value: impl Display, expected: impl Display) {
+        self.problems.push(format!("{}: {key}={value}: expected {expected}", self.sources.origin(key)));
+    }
+
+    fn conflict(&mut self, left: (&str, String), right: (&str, String), why: &str) {
+        let (from, other) = (self.sources.origin(left.0), self.sources.origin(right.0));
+        self.problems.push(format!("{from}: {}={} conflicts with {other}: {}={}: {why}", left.0, left.1, right.0, right.1));
+    }
+
+    fn size(&mut self, key: &str, value: ByteSize, least: ByteSize, most: ByteSize) {
+        if value < least || value > most {
+            self.wrong(key, value, format_args!("{least} to {most}"));
+        }
+    }
+
+    fn duration(&mut self, key: &str, value: Duration, least: Duration, most: Duration) {
+        if value < least || value > most {
+            let range = format!("{} to {}", format_duration(least), format_duration(most));
+            self.wrong(key, format_duration(value), range);
+        }
+    }
+
+    fn count(&mut self, key: &str, value: u64, least: u64, most: u64) {
+        if value < least || value > most {
+            self.wrong(key, value, format_args!("{least} to {most}"));
+        }
+    }
+
+    fn mode(&mut self, config: &Config) {
+        if config.mode == Mode::Kafka {
+            self.wrong("mode", "\"kafka\"", "\"direct\": this version of predlog does not have Kafka mode yet");
+        }
+        let missing = match config.direct.store {
+            Store::Sqlite if cfg!(not(feature = "sqlite")) => Some("sqlite"),
+            Store::Parquet if cfg!(not(feature = "parquet")) => Some("parquet"),
+            _ => None,
+        };
+        if let Some(feature) = missing {
+            let expected = format!("a store that this build has: it was built without the feature `{feature}`");
+            self.wrong("direct.store", format!("\"{feature}\""), expected);
+        }
+    }
+
+    fn direct(&mut self, config: &Config) {
+        let direct = &config.direct;
+        if direct.dir.as_os_str().is_empty() {
+            self.wrong("direct.dir", "\"\"", "a directory");
+        }
+        if let Some(retain) = direct.retain {
+            self.duration("direct.retain", retain, SECOND, CENTURY);
+        }
+        if let Some(bytes) = direct.retain_bytes {
+            self.size("direct.retain_bytes", bytes, ByteSize::mib(1), ByteSize::pib(1));
+        }
+    }
+
+    fn queue(&mut self, config: &Config) {
+        let logger = &config.logger;
+        self.size("logger.queue_bytes", logger.queue_bytes, ByteSize::mib(1), ByteSize::gib(64));
+        self.size("logger.max_record_bytes", logger.max_record_bytes, ByteSize::kib(1), ByteSize::mib(64));
+        self.size("logger.spool_max_bytes", logger.spool_max_bytes, ByteSize::mib(1), ByteSize::pib(1));
+        if let Some(lanes) = logger.lanes {
+            self.count("logger.lanes", lanes as u64, 1, crate::lane::MAX_LANES as u64);
+        }
+        if logger.overflow == Overflow::Block {
+            self.duration("logger.block_limit", logger.block_limit, MILLISECOND, Duration::from_secs(60));
+        }
+        // Each lane has two buffers, and each must take a whole record.
+        if logger.max_record_bytes.as_u64().saturating_mul(2) > logger.queue_bytes.as_u64() {
+            self.conflict(
+                ("logger.max_record_bytes", logger.max_record_bytes.to_string()),
+                ("logger.queue_bytes", logger.queue_bytes.to_string()),
+                "the queue must have room for two of the largest records",
+            );
+        }
+    }
+
+    fn batches(&mut self, config: &Config) {
+        let (batch, rotation) = (&config.batch, &config.rotation);
+        self.count("batch.max_rows", batch.max_rows, 1, 10_000_000);
+        self.size("batch.max_bytes", batch.max_bytes, ByteSize::kib(1), ByteSize::gib(4));
+        self.duration("batch.max_age", batch.max_age, MILLISECOND, DAY);
+        if batch.max_bytes > config.logger.queue_bytes {
+            self.conflict(
+                ("batch.max_bytes", batch.max_bytes.to_string()),
+                ("logger.queue_bytes", config.logger.queue_bytes.to_string()),
+                "a batch waits in the queue, so it cannot be larger",
+            );
+        }
+        self.count("rotation.max_rows", rotation.max_rows, 1, 1_000_000_000);
+        self.size("rotation.max_bytes", rotation.max_bytes, ByteSize::kib(1), ByteSize::tib(1));
+        self.duration("rotation.max_age", rotation.max_age, MILLISECOND, CENTURY);
+        self.duration("rotation.max_idle", rotation.max_idle, MILLISECOND, CENTURY);
+        if let Some(schedule) = rotation.schedule {
+            self.duration("rotation.schedule", schedule, SECOND, 366 * DAY);
+        }
+        self.duration("sqlite.busy_timeout", config.sqlite.busy_timeout, Duration::ZERO, Duration::from_secs(60));
+    }
+
+    fn upload(&mut self, config: &Config) {
+        const SCHEMES: [&str; 4] = ["s3", "gs", "az", "file"];
+        let upload = &config.upload;
+        self.duration("upload.every", upload.every, SECOND, 366 * DAY);
+        self.count("upload.max_rows", upload.max_rows, 1, 1_000_000_000);
+        self.size("upload.multipart_bytes", upload.multipart_bytes, ByteSize::mib(5), ByteSize::gib(5));
+        self.size("upload.max_disk_bytes", upload.max_disk_bytes, ByteSize::mib(1), ByteSize::pib(1));
+        let Some(url) = &upload.url else {
+            if let Some(endpoint) = &upload.endpoint {
+                let endpoint = format!("{:?}", without_credentials(endpoint));
+                self.conflict(
+                    ("upload.endpoint", endpoint),
+                    ("upload.url", "not set".to_owned()),
+                    "set upload.url to the bucket, such as \"s3://bucket/prefix\"",
+                );
+            }
+            return;
+        };
+        let safe = without_credentials(url);
+        let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+        if !scheme.is_some_and(|scheme| SCHEMES.contains(&scheme)) {
+            let near = scheme.and_then(|scheme| super::problem::nearest(scheme, SCHEMES));
+            let near = near.map_or_else(String::new, |near| format!("; did you mean \"{near}://\"?"));
+            let expected = format!("s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///directory{near}");
+            self.wrong("upload.url", format!("{safe:?}"), expected);
+        } else if safe != *url {
+            let expected = "no credentials in it: give them by the cloud's own environment variables or profile";
+            self.wrong("upload.url", format!("{safe:?}"), expected);
+        }
+        if cfg!(not(feature = "upload")) {
+            self.wrong("upload.url", format!("{safe:?}"), "nothing: this build was made without the feature `upload`");
+        }
+        self.endpoint(config);
+    }
+
+    fn endpoint(&mut self, config: &Config) {
+        let upload = &config.upload;
+        let Some(endpoint) = &upload.endpoint else { return };
+        let safe = format!("{:?}", without_credentials(endpoint));
+        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            self.wrong("upload.endpoint", safe, "https://host:port, or http://host:port with upload.allow_http = true");
+        } else if without_credentials(endpoint) != *endpoint {
+            self.wrong("upload.endpoint", safe, "no credentials in it");
+        } else if endpoint.starts_with("http://") && !upload.allow_http && !is_loopback(endpoint) {
+            self.conflict(
+                ("upload.endpoint", safe),
+                ("upload.allow_http", "false".to_owned()),
+                "set upload.allow_http = true if credentials and data may cross that network unencrypted",
+            );
+        }
+    }
+
+    fn server(&mut self, config: &Config) {
+        let server = &config.server;
+        self.size("server.max_body", server.max_body, ByteSize::kib(1), ByteSize::gib(1));
+        self.count("server.max_requests", server.max_requests as u64, 1, 65_536);
+        self.duration("server.read_timeout", server.read_timeout, MILLISECOND, DAY);
+        self.duration("server.wait_timeout", server.wait_timeout, MILLISECOND, DAY);
+        self.duration("server.shutdown_deadline", server.shutdown_deadline, MILLISECOND, DAY);
+        self.duration("server.idempotency_window", server.idempotency_window, SECOND, 30 * DAY);
+        self.count("server.idempotency_keys", server.idempotency_keys as u64, 1, 10_000_000);
+    }
+}
+
+/// Whether an `http://host:port` is this machine: nothing crosses a network then.
+fn is_loopback(endpoint: &str) -> bool {
+    let authority = endpoint.trim_start_matches("http://").split('/').next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

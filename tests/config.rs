@@ -1,0 +1,207 @@
+//! The configuration file and the environment: what is complete, what is refused, and how it is said.
+
+use predlog::config::{Mode, Store};
+use predlog::{Config, ErrorKind};
+use std::time::Duration;
+
+const SIMPLE: &str = include_str!("../config/simple.toml");
+
+fn load(file: &str, variables: &[(&str, &str)]) -> Result<Config, predlog::Error> {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::from_sources(Some(("a.toml".to_owned(), file.to_owned())), variables)
+}
+
+/// The message of a configuration that must be refused.
+fn refused(file: &str, variables: &[(&str, &str)]) -> String {
+    let error = load(file, variables).expect_err(file);
+    assert_eq!(error.kind(), ErrorKind::Config);
+    error.to_string()
+}
+
+/// The key paths of a table, all of them leaves.
+fn leaves(path: &str, value: &serde_json::Value, into: &mut Vec<String>) {
+    match value.as_object() {
+        Some(fields) => {
+            for (key, value) in fields {
+                leaves(&if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, value, into);
+            }
+        }
+        None => into.push(path.to_owned()),
+    }
+}
+
+/// `# key = value` lines made real.
+fn uncommented(text: &str) -> String {
+    let is_key = |line: &str| {
+        line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|char| char.is_ascii_lowercase() || char == '_'))
+    };
+    text.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_sample_file_is_the_defaults() {
+    assert_eq!(Config::from_toml(SIMPLE).unwrap(), Config::default());
+}
+
+#[test]
+fn the_sample_file_has_every_key_and_no_other() {
+    let (mut known, mut shown) = (Vec::new(), Vec::new());
+    leaves("", &serde_json::to_value(Config::default()).unwrap(), &mut known);
+    let table: serde_json::Value = toml::from_str(&uncommented(SIMPLE)).unwrap();
+    leaves("", &table, &mut shown);
+    known.sort();
+    shown.sort();
+    assert_eq!(known, shown);
+    assert!(known.len() > 30, "{known:?}");
+    Config::from_toml(&uncommented(SIMPLE)).unwrap();
+}
+
+#[test]
+fn with_nothing_everything_has_a_safe_default() {
+    let config = Config::from_sources(None, []).unwrap();
+    assert_eq!(config, Config::default());
+    assert_eq!((config.mode, config.direct.store), (Mode::Direct, Store::Sqlite));
+    assert!(config.server.addr.ip().is_loopback());
+    assert_eq!(config.upload.url, None);
+}
+
+#[test]
+fn variables_win_over_the_file() {
+    let config = load(
+        "[direct]\nstore = \"sqlite\"\ndir = \"a\"\n[batch]\nmax_rows = 5",
+        &[
+            ("PREDLOG_DIRECT__STORE", "parquet"),
+            ("PREDLOG_BATCH__MAX_AGE", "3s"),
+            ("PREDLOG_SQLITE__VIEWS", "false"),
+            ("PREDLOG_LOGGER__LANES", "3"),
+            ("PREDLOG_LOGGER__QUEUE_BYTES", "33554432"),
+            ("PREDLOG_CONFIG", "elsewhere.toml"),
+            ("HOME", "/root"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.direct.store, Store::Parquet);
+    assert_eq!(config.direct.dir.to_str(), Some("a"));
+    assert_eq!((config.batch.max_rows, config.batch.max_age), (5, Duration::from_secs(3)));
+    assert!(!config.sqlite.views);
+    assert_eq!(config.logger.lanes, Some(3));
+    assert_eq!(config.logger.queue_bytes.as_u64(), 32 << 20);
+}
+
+#[test]
+fn a_directory_that_looks_like_a_number_is_a_directory() {
+    let config = load("", &[("PREDLOG_DIRECT__DIR", "2026")]).unwrap();
+    assert_eq!(config.direct.dir.to_str(), Some("2026"));
+}
+
+/// Each line: the file, and all that the message must say.
+#[test]
+fn what_is_wrong_is_named_with_its_value_and_the_nearest_right_one() {
+    let cases: &[(&str, &[&str])] = &[
+        ("[batch]\nmax_row = 5", &["a.toml", "batch.max_row=5", "did you mean `max_rows`?"]),
+        ("[bacth]\nmax_rows = 5", &["bacth", "did you mean `batch`?"]),
+        ("max_idle = \"5s\"", &["max_idle=\"5s\"", "did you mean `rotation.max_idle`?"]),
+        ("[direct]\nmax_rows = 5", &["direct.max_rows=5", "`batch.max_rows`", "`rotation.max_rows`"]),
+        ("[direct]\ncompression = 5", &["direct.compression=5", "expected one of [direct]'s keys", "retain_bytes"]),
+        (
+            "[direct]\nstore = \"sqllite\"",
+            &["a.toml", "direct.store=\"sqllite\"", "\"sqlite\", \"parquet\"", "did you mean \"sqlite\"?"],
+        ),
+        ("[direct]\nstore = 5", &["direct.store=5", "sqlite"]),
+        ("direct = 5", &["direct=5", "expected a table"]),
+        ("[direct]\ndir = 5", &["direct.dir=5", "expected a path"]),
+        ("mode = \"kafka\"", &["mode=\"kafka\"", "does not have Kafka mode yet"]),
+        ("mode = \"kafak\"", &["mode=\"kafak\"", "did you mean \"kafka\"?"]),
+        ("[logger]\ndurability = \"disk\"", &["logger.durability=\"disk\"", "\"memory\", \"process\", \"fsync\""]),
+        ("[logger]\noverflow = \"spil\"", &["logger.overflow=\"spil\"", "did you mean \"spill\"?"]),
+        ("[logger]\nqueue_bytes = \"64 parsecs\"", &["logger.queue_bytes=\"64 parsecs\"", "expected a size such as"]),
+        ("[logger]\nqueue_bytes = -1", &["logger.queue_bytes=-1", "expected a size"]),
+        ("[logger]\nqueue_bytes = 1.5", &["logger.queue_bytes=1.5", "expected a size"]),
+        ("[logger]\nqueue_bytes = \"10KiB\"", &["logger.queue_bytes=10.0 KiB", "expected 1.0 MiB to"]),
+        ("[logger]\nlanes = 0", &["logger.lanes=0", "expected 1 to 64"]),
+        ("[logger]\nlanes = \"two\"", &["logger.lanes=\"two\"", "a whole number"]),
+        ("[logger]\noverflow = \"block\"\nblock_limit = \"0s\"", &["logger.block_limit=0s", "expected 1ms to 1m"]),
+        ("[batch]\nmax_age = \"soon\"", &["batch.max_age=\"soon\"", "a duration with its unit"]),
+        ("[batch]\nmax_age = 5", &["batch.max_age=5", "a duration with its unit"]),
+        ("[batch]\nmax_age = \"0s\"", &["batch.max_age=0s", "expected 1ms to"]),
+        ("[batch]\nmax_rows = 0", &["batch.max_rows=0", "expected 1 to"]),
+        ("[batch]\nmax_rows = -3", &["batch.max_rows=-3", "a whole number"]),
+        ("[rotation]\nschedule = \"0s\"", &["rotation.schedule=0s", "expected 1s to"]),
+        ("[sqlite]\nviews = \"yes\"", &["sqlite.views=\"yes\"", "true or false"]),
+        ("[server]\naddr = \"localhost\"", &["server.addr=\"localhost\"", "an address and port"]),
+        ("[server]\nmax_body = 0", &["server.max_body=0 B", "expected 1.0 KiB to"]),
+        ("[upload]\nurl = \"s4://bucket\"", &["upload.url=\"s4://bucket\"", "did you mean \"s3://\"?"]),
+        ("[upload]\nurl = \"bucket\"", &["upload.url=\"bucket\"", "expected s3://bucket/prefix"]),
+        ("[upload]\nurl = \"s3://b\"\nendpoint = \"minio:9000\"", &["upload.endpoint=\"minio:9000\"", "https://host:port"]),
+        ("[direct", &["a.toml", "line=1", "not TOML"]),
+        ("a = 1\na = 2", &["line=2", "duplicate"]),
+    ];
+    for (file, said) in cases {
+        let message = refused(file, &[]);
+        for said in *said {
+            assert!(message.contains(said), "{file:?}: {message:?} does not say {said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    for (name, value, said) in [
+        ("PREDLOG_DIRECT__STOR", "x", "did you mean `PREDLOG_DIRECT__STORE`?"),
+        ("PREDLOG_DIRECT_STORE", "x", "did you mean `PREDLOG_DIRECT__STORE`?"),
+        ("PREDLOG_NOTHING_LIKE_IT", "x", "expected PREDLOG_<SECTION>__<KEY>"),
+        ("PREDLOG_DIRECT__STORE", "csv", "direct.store=\"csv\": expected one of \"sqlite\", \"parquet\""),
+        ("PREDLOG_BATCH__MAX_ROWS", "many", "batch.max_rows=\"many\": expected a whole number"),
+        ("PREDLOG_BATCH__MAX_ROWS", "0", "batch.max_rows=0: expected 1 to"),
+    ] {
+        let message = refused("", &[(name, value)]);
+        assert!(message.starts_with(&format!("variable={name}: ")) && message.contains(said), "{message}");
+    }
+}
+
+#[test]
+fn a_conflict_is_named_with_both_values_and_where_each_is_from() {
+    let message = refused("[batch]\nmax_bytes = \"32MiB\"", &[("PREDLOG_LOGGER__QUEUE_BYTES", "16MiB")]);
+    for said in ["file=a.toml: batch.max_bytes=32.0 MiB", "variable=PREDLOG_LOGGER__QUEUE_BYTES: logger.queue_bytes=16.0 MiB"] {
+        assert!(message.contains(said), "{message}");
+    }
+    let message = refused("[upload]\nurl = \"s3://b\"\nendpoint = \"http://h:9000\"", &[]);
+    assert!(message.contains("upload.endpoint=\"http://h:9000\" conflicts with default: upload.allow_http=false"), "{message}");
+    let message = refused("[upload]\nendpoint = \"https://h:9000\"", &[]);
+    assert!(message.contains("upload.url=not set"), "{message}");
+    let message = refused("[logger]\nqueue_bytes = \"4MiB\"\nmax_record_bytes = \"8MiB\"", &[]);
+    assert!(message.contains("logger.max_record_bytes=8.0 MiB conflicts with"), "{message}");
+}
+
+#[test]
+fn every_problem_has_its_line() {
+    let message = refused("[batch]\nmax_rows = 0\nmax_age = \"0s\"\n[server]\nmax_requests = 0", &[]);
+    assert_eq!(message.lines().count(), 3, "{message}");
+    let message = refused("[batch]\nmax_row = 0\n[server]\nadr = 0", &[("PREDLOG_X", "1")]);
+    assert_eq!(message.lines().count(), 3, "{message}");
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let secret = "wJalrXUtnFEMI";
+    for (file, variables) in [
+        (format!("[upload]\nurl = \"s3://AKIA:{secret}@bucket/p\""), vec![]),
+        (format!("[upload]\nurl = \"az://c/p?sig={secret}\""), vec![]),
+        (format!("[upload]\nurl = \"s3://b\"\nendpoint = \"https://AKIA:{secret}@host\""), vec![]),
+        (format!("[upload]\nurl = \"s3://b\"\nendpoint = \"https://host/?k={secret}\""), vec![]),
+        (format!("[upload]\nul = \"s3://AKIA:{secret}@bucket/p\""), vec![]),
+        (format!("[upload]\nevery = \"s3://AKIA:{secret}@bucket/p\""), vec![]),
+        (format!("[upload]\nurl = \"s3://AKIA:{secret}@bucket/p"), vec![]),
+        (String::new(), vec![("PREDLOG_SECRET", secret)]),
+    ] {
+        let error = load(&file, &variables).expect_err(&file);
+        assert!(!format!("{error} {error:?}").contains(secret), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(Some(std::path::Path::new("no/such/file.toml"))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("file=no/such/file.toml"), "{error}");
+}

@@ -174,12 +174,27 @@ fn a_line_may_be_odd_around_its_values() {
     let odd = odd.replace('\n', " ");
     let (batch, _) = decode(&ModelSchema::default(), &[odd]);
     let get = |column: &str| value(batch.column_by_name(column).map(|array| array.as_ref()), 0);
-    let found: Vec<String> = ["id", "seq", "writer", "status_code", "row_index", "latency_ms", "sample_weight", "error", "outputs_json", "model_version"]
-        .map(get)
-        .into();
+    let found: Vec<String> = [
+        "id",
+        "seq",
+        "writer",
+        "status_code",
+        "row_index",
+        "latency_ms",
+        "sample_weight",
+        "error",
+        "outputs_json",
+        "model_version",
+    ]
+    .map(get)
+    .into();
     assert_eq!(found, [r#""17""#, "3", r#""w""#, "null", "null", r#""NaN""#, "null", "\"\u{fffd}\"", r#""[1,2]""#, "null"]);
     assert_eq!(get("metadata"), r#"{"a":"3","b":"2","c":null,"d":"{\"x\":[]}"}"#);
-    let time = batch.column_by_name("timestamp").expect("timestamp").as_primitive::<arrow_array::types::TimestampMicrosecondType>().value(0);
+    let time = batch
+        .column_by_name("timestamp")
+        .expect("timestamp")
+        .as_primitive::<arrow_array::types::TimestampMicrosecondType>()
+        .value(0);
     assert_eq!(time, 1_795_404_858_500_000);
 }
 
@@ -232,7 +247,10 @@ fn types_are_inferred_by_majority_and_stay() {
     assert!(schema.merge(&inputs(&[("g", ColumnType::String), ("f", ColumnType::String)])));
     assert_eq!(schema, inputs(&[("f", ColumnType::Int64), ("g", ColumnType::String)]));
     let text = serde_json::to_string(&schema).expect("JSON");
-    assert_eq!(text, r#"{"inputs":{"bare":false,"fields":[{"name":"f","type":"int64"},{"name":"g","type":"string"}]},"outputs":{"bare":false,"fields":[]}}"#);
+    assert_eq!(
+        text,
+        r#"{"inputs":{"bare":false,"fields":[{"name":"f","type":"int64"},{"name":"g","type":"string"}]},"outputs":{"bare":false,"fields":[]}}"#
+    );
     assert_eq!(serde_json::from_str::<ModelSchema>(&text).expect("a schema"), schema);
 }
 

@@ -90,7 +90,9 @@ struct Sealed {
 fn run_in(directory: tempfile::TempDir, schema: ModelSchema, model: &str, memory: usize, frames: &Frames) -> Sealed {
     let (mut schema, mut bad, mut source) = (schema, Vec::new(), frames.clone());
     let mut on_bad = |line: &[u8], error: &_| bad.push(format!("{}: {error}", String::from_utf8_lossy(line)));
-    let mut publish = |file: &SealedFile, _: &ModelSchema| if file.path.exists() { Err(io::Error::other("published too early")) } else { Ok(()) };
+    let mut publish = |file: &SealedFile, _: &ModelSchema| {
+        if file.path.exists() { Err(io::Error::other("published too early")) } else { Ok(()) }
+    };
     let mut job = SealJob::new(model, directory.path(), &mut schema, &mut on_bad, &mut publish);
     job.memory_bytes = memory;
     job.window_bytes = 20_000;
@@ -240,7 +242,8 @@ fn a_failure_leaves_nothing_and_can_be_tried_again() {
         if calls == 2 { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
     };
     let mut bad = |_: &[u8], _: &_| {};
-    let error = seal(SealJob::new("wine", directory.path(), &mut schema, &mut bad, &mut refuse), &mut frames).expect_err("refused");
+    let error =
+        seal(SealJob::new("wine", directory.path(), &mut schema, &mut bad, &mut refuse), &mut frames).expect_err("refused");
     assert_eq!(error.io_kind(), Some(io::ErrorKind::StorageFull));
     assert!(tree(directory.path()).is_empty());
     check(&run_in(directory, schema, "wine", 8 << 20, &frames), 6_000);
@@ -252,9 +255,19 @@ fn a_name_too_long_for_a_path_is_a_column() {
     let name = "é/".repeat(100);
     let sealed = run_in(tempfile::tempdir().expect("a directory"), ModelSchema::default(), &name, 8 << 20, &frames);
     for file in check(&sealed, 40) {
-        assert!(file.relative.split('/').all(|part| part.len() <= MAX_COMPONENT_BYTES) && file.relative.contains(&model_partition(&name)));
+        assert!(
+            file.relative.split('/').all(|part| part.len() <= MAX_COMPONENT_BYTES)
+                && file.relative.contains(&model_partition(&name))
+        );
         let batch = &read(&file.path)[0];
-        assert!(batch.column_by_name("model_name_full").expect("the name").as_string::<i32>().iter().all(|found| found == Some(&name)));
+        assert!(
+            batch
+                .column_by_name("model_name_full")
+                .expect("the name")
+                .as_string::<i32>()
+                .iter()
+                .all(|found| found == Some(&name))
+        );
         let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&file.path).expect("a file")).expect("Parquet");
         let pairs = reader.metadata().file_metadata().key_value_metadata().expect("metadata").clone();
         let get = |key: &str| pairs.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.clone());

@@ -21,8 +21,26 @@ pub enum Json {
 }
 
 const NUMBERS: [&str; 20] = [
-    "0", "-0", "-0.0", "1", "-1", "1.0", "0.1", "1e5", "1E-7", "2.50", "9007199254740993", "9223372036854775807", "-9223372036854775808",
-    "9223372036854775808", "18446744073709551615", "100000000000000000000", "1e400", "1e-400", "0.1000000000000000001", "123456789.123456789",
+    "0",
+    "-0",
+    "-0.0",
+    "1",
+    "-1",
+    "1.0",
+    "0.1",
+    "1e5",
+    "1E-7",
+    "2.50",
+    "9007199254740993",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "18446744073709551615",
+    "100000000000000000000",
+    "1e400",
+    "1e-400",
+    "0.1000000000000000001",
+    "123456789.123456789",
 ];
 
 fn number() -> impl Strategy<Value = String> {
@@ -147,7 +165,8 @@ fn double_holds(text: &str, value: f64) -> bool {
     let shortest = decimal(&format!("{value:e}")) == decimal(text);
     let integer = !text.contains(['.', 'e', 'E']) && decimal(&format!("{value:.0}")) == decimal(text);
     let integer_literal = !text.contains(['.', 'e', 'E']);
-    text.parse::<f64>().is_ok_and(|nearest| nearest.to_bits() == value.to_bits()) && if integer_literal { integer } else { shortest }
+    text.parse::<f64>().is_ok_and(|nearest| nearest.to_bits() == value.to_bits())
+        && if integer_literal { integer } else { shortest }
 }
 
 /// The column of a side, if it has one.
@@ -161,7 +180,9 @@ pub fn held(json: &Json, column: Option<&dyn Array>, row: usize, bare: bool) -> 
         return matches!(json, Json::Null);
     };
     match json {
-        Json::Object(fields) if bare => fields.iter().all(|(key, item)| key != "value" || matches!(item, Json::Null)) && holds(json, column, row),
+        Json::Object(fields) if bare => {
+            fields.iter().all(|(key, item)| key != "value" || matches!(item, Json::Null)) && holds(json, column, row)
+        }
         Json::Object(_) => holds(json, column, row),
         _ if bare => column.as_struct().column_by_name("value").is_some_and(|value| holds(json, value, row)),
         _ => false,
@@ -224,14 +245,17 @@ pub fn value(column: Option<&dyn Array>, row: usize) -> String {
         DataType::Map(..) => {
             let entries = column.as_map().value(row);
             let (keys, values) = (entries.column(0), entries.column(1));
-            let items: Vec<String> = (0..entries.len()).map(|at| format!("{}:{}", value(Some(keys), at), value(Some(values), at))).collect();
+            let items: Vec<String> =
+                (0..entries.len()).map(|at| format!("{}:{}", value(Some(keys), at), value(Some(values), at))).collect();
             format!("{{{}}}", items.join(","))
         }
         DataType::Struct(fields) => {
             let columns = column.as_struct().columns();
             let present = fields.iter().zip(columns).filter(|(_, child)| child.is_valid(row));
             let items: Vec<String> = present
-                .map(|(field, child)| format!("{}:{}", serde_json::to_string(field.name()).expect("JSON"), value(Some(child), row)))
+                .map(|(field, child)| {
+                    format!("{}:{}", serde_json::to_string(field.name()).expect("JSON"), value(Some(child), row))
+                })
                 .collect();
             format!("{{{}}}", items.join(","))
         }

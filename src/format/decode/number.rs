@@ -18,7 +18,8 @@ pub(crate) struct Number {
 const MAX_DIGITS: usize = 19;
 
 const POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21,
+    1e22,
 ];
 
 /// Reads digits from `at` on into `mantissa`; returns where they end. Eight at a time where they come so.
@@ -46,7 +47,7 @@ fn digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
 }
 
 /// Scans a number at the start of `bytes`: the number and its length, or where a digit is missing.
-#[inline]
+#[inline(always)]
 pub(crate) fn scan(bytes: &[u8]) -> Result<(Number, usize), usize> {
     let negative = bytes.first() == Some(&b'-');
     let start = usize::from(negative);
@@ -76,6 +77,7 @@ pub(crate) fn scan(bytes: &[u8]) -> Result<(Number, usize), usize> {
 }
 
 /// Scans what follows the `e`.
+#[inline(never)]
 fn exponent(bytes: &[u8], mut at: usize, number: &mut Number) -> Result<usize, usize> {
     number.float = true;
     let minus = bytes.get(at) == Some(&b'-');
@@ -129,6 +131,7 @@ impl Number {
         self.as_f64_checked(text)
     }
 
+    #[inline(never)]
     fn as_f64_checked(&self, text: &str) -> (f64, bool) {
         let Ok(value) = fast_float2::parse::<f64, _>(text) else {
             return (f64::NAN, false);
@@ -235,7 +238,9 @@ mod tests {
         let int = |text: &str| scan(text.as_bytes()).expect("a number").0.as_i64(text);
         assert_eq!(int("9223372036854775807"), Some(i64::MAX));
         assert_eq!(int("-9223372036854775808"), Some(i64::MIN));
-        for refused in ["9223372036854775808", "-9223372036854775809", "-0", "1.0", "1e2", "99999999999999999999", "18446744073709551617"] {
+        for refused in
+            ["9223372036854775808", "-9223372036854775809", "-0", "1.0", "1e2", "99999999999999999999", "18446744073709551617"]
+        {
             assert_eq!(int(refused), None, "{refused}");
         }
     }

@@ -8,6 +8,8 @@ pub mod error;
 pub mod format;
 mod json;
 pub(crate) mod lane;
+#[cfg(feature = "layer")]
+pub mod layer;
 pub mod logger;
 pub mod record;
 pub mod rotation;

@@ -103,8 +103,11 @@ fn what_is_wrong_is_named_with_its_value_and_the_nearest_right_one() {
         ("max_idle = \"5s\"", &["max_idle=\"5s\"", "did you mean `rotation.max_idle`?"]),
         ("[direct]\nmax_rows = 5", &["direct.max_rows=5", "`batch.max_rows`", "`rotation.max_rows`"]),
         ("[direct]\ncompression = 5", &["direct.compression=5", "expected one of [direct]'s keys", "retain_bytes"]),
-        ("[direct]\nstore = \"sqllite\"", &["a.toml", "direct.store=\"sqllite\"", "\"sqlite\", \"parquet\"", "did you mean \"sqlite\"?"]),
-        ("[direct]\nstore = 5", &["direct.store=5", "sqlite"]),
+        (
+            "[direct]\nstore = \"sqllite\"",
+            &["a.toml", "direct.store=\"sqllite\"", "\"sqlite\", \"parquet\"", "did you mean \"sqlite\"?"],
+        ),
+        ("[direct]\nstore = 5", &["direct.store=5", "expected a name"]),
         ("direct = 5", &["direct=5", "expected a table"]),
         ("[direct]\ndir = 5", &["direct.dir=5", "expected a path"]),
         ("mode = \"kafka\"", &["mode=\"kafka\"", "does not have Kafka mode yet"]),

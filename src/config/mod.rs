@@ -59,7 +59,8 @@ impl Config {
             None => None,
         };
         // A variable that is not UTF-8 cannot be one of ours: our names and values are.
-        let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Self::from_sources(file, variables)
     }
 

@@ -25,7 +25,9 @@ pub(super) fn shown(value: &Value) -> String {
         Value::String(_, text) => format!("{:?}", cut(&without_credentials(text))),
         Value::Char(_, char) => format!("{char:?}"),
         Value::Bool(_, bool) => bool.to_string(),
-        Value::Num(..) => value.to_i128().map_or_else(|| value.to_f64().unwrap_or(f64::NAN).to_string(), |number| number.to_string()),
+        Value::Num(..) => {
+            value.to_i128().map_or_else(|| value.to_f64().unwrap_or(f64::NAN).to_string(), |number| number.to_string())
+        }
         Value::Empty(..) => "nothing".to_owned(),
         Value::Dict(..) => "a table".to_owned(),
         Value::Array(..) => "an array".to_owned(),
@@ -61,7 +63,9 @@ pub(super) fn expected(kind: &Kind) -> String {
         Kind::ISizeOutOfRange(_) | Kind::USizeOutOfRange(_) => "a smaller number".to_owned(),
         Kind::UnknownField(..) | Kind::MissingField(_) | Kind::DuplicateField(_) => "another key".to_owned(),
         Kind::Unsupported(Actual::Str(_)) | Kind::Unsupported(_) | Kind::UnsupportedKey(..) => "another type".to_owned(),
-        Kind::Message(message) if message.contains("socket address") => "an address and port such as \"127.0.0.1:8642\"".to_owned(),
+        Kind::Message(message) if message.contains("socket address") => {
+            "an address and port such as \"127.0.0.1:8642\"".to_owned()
+        }
         Kind::Message(message) => message.clone(),
     }
 }

@@ -232,7 +232,13 @@ impl Node {
         Ok(())
     }
 
-    fn push_container(&mut self, bracket: u8, cursor: &mut Cursor<'_>, depth: usize, budget: &mut Budget<'_>) -> Result<(), Syntax> {
+    fn push_container(
+        &mut self,
+        bracket: u8,
+        cursor: &mut Cursor<'_>,
+        depth: usize,
+        budget: &mut Budget<'_>,
+    ) -> Result<(), Syntax> {
         if bracket == b'{' {
             self.fields.get_or_insert_default().push(cursor, depth, budget)?;
             self.count(Kind::Struct);
@@ -268,6 +274,8 @@ impl Node {
             ColumnType::Struct(self.fields.as_ref().map_or_else(Vec::new, |fields| fields.types())),
         ];
         let settled = kinds.into_iter().zip(seen).filter(|(kind, (count, _))| *count > 0 && kind.is_known());
-        settled.max_by_key(|(_, (count, first))| (*count, std::cmp::Reverse(*first))).map_or(ColumnType::Unknown, |(kind, _)| kind)
+        settled
+            .max_by_key(|(_, (count, first))| (*count, std::cmp::Reverse(*first)))
+            .map_or(ColumnType::Unknown, |(kind, _)| kind)
     }
 }

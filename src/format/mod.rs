@@ -13,8 +13,8 @@ pub mod decode;
 #[cfg(feature = "parquet")]
 pub mod infer;
 #[cfg(feature = "parquet")]
-pub mod schema;
-#[cfg(feature = "parquet")]
 pub mod parquet;
+#[cfg(feature = "parquet")]
+pub mod schema;
 #[cfg(feature = "parquet")]
 pub mod seal;

@@ -54,7 +54,8 @@ pub fn writer_properties(schema: &SchemaRef, model_name: &str, rows: u64) -> Res
         let parts: Vec<&str> = path.parts().iter().map(String::as_str).collect();
         if parts == ["timestamp"] {
             let column_idx = i32::try_from(at).map_err(|error| ParquetError::General(error.to_string()))?;
-            properties = properties.set_sorting_columns(Some(vec![SortingColumn { column_idx, descending: false, nulls_first: false }]));
+            properties =
+                properties.set_sorting_columns(Some(vec![SortingColumn { column_idx, descending: false, nulls_first: false }]));
         }
         if parts == ["id"] {
             properties = properties

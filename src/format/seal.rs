@@ -148,8 +148,12 @@ impl SealError {
     /// The kind of the input or output error beneath, if there is one: `StorageFull` for a full disk.
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
-            SealError::Load { source, .. } | SealError::Io { source, .. } | SealError::Refused { source, .. } => Some(source.kind()),
-            SealError::Write { source: ParquetError::External(source), .. } => source.downcast_ref::<io::Error>().map(io::Error::kind),
+            SealError::Load { source, .. } | SealError::Io { source, .. } | SealError::Refused { source, .. } => {
+                Some(source.kind())
+            }
+            SealError::Write { source: ParquetError::External(source), .. } => {
+                source.downcast_ref::<io::Error>().map(io::Error::kind)
+            }
             SealError::Write { .. } => None,
         }
     }

@@ -48,7 +48,6 @@ impl Keys {
         at
     }
 
-
     /// The index that is predicted after `previous`.
     #[inline]
     pub fn predict(&self, previous: Option<usize>) -> usize {

@@ -245,7 +245,12 @@ impl RowDecoder {
     }
 
     #[inline]
-    fn value(&mut self, slot: Slot, cursor: &mut Cursor<'_>, timestamp: &mut Option<Result<i64, LineError>>) -> Result<(), Syntax> {
+    fn value(
+        &mut self,
+        slot: Slot,
+        cursor: &mut Cursor<'_>,
+        timestamp: &mut Option<Result<i64, LineError>>,
+    ) -> Result<(), Syntax> {
         let row = self.timestamps.len();
         match slot {
             Slot::Timestamp => {

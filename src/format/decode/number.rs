@@ -18,7 +18,8 @@ pub(crate) struct Number {
 const MAX_DIGITS: usize = 19;
 
 const POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21,
+    1e22,
 ];
 
 /// Reads digits from `at` on into `mantissa`; returns where they end. Eight at a time where they come so.
@@ -235,7 +236,9 @@ mod tests {
         let int = |text: &str| scan(text.as_bytes()).expect("a number").0.as_i64(text);
         assert_eq!(int("9223372036854775807"), Some(i64::MAX));
         assert_eq!(int("-9223372036854775808"), Some(i64::MIN));
-        for refused in ["9223372036854775808", "-9223372036854775809", "-0", "1.0", "1e2", "99999999999999999999", "18446744073709551617"] {
+        for refused in
+            ["9223372036854775808", "-9223372036854775809", "-0", "1.0", "1e2", "99999999999999999999", "18446744073709551617"]
+        {
             assert_eq!(int(refused), None, "{refused}");
         }
     }

@@ -43,7 +43,9 @@ impl Clock {
 
     /// Any RFC 3339 timestamp; finer than a microsecond is cut off (towards the past).
     pub fn parse(&mut self, text: &str) -> Option<i64> {
-        if let Some(micros) = text.as_bytes().first_chunk::<27>().filter(|_| text.len() == 27).and_then(|bytes| self.canonical(bytes)) {
+        if let Some(micros) =
+            text.as_bytes().first_chunk::<27>().filter(|_| text.len() == 27).and_then(|bytes| self.canonical(bytes))
+        {
             return Some(micros);
         }
         let time: jiff::Timestamp = text.parse().ok()?;
@@ -71,7 +73,8 @@ mod tests {
             assert_eq!(clock.parse(text), Some(time.as_microsecond()), "{text}");
         }
         assert_eq!(clock.parse("1969-12-31T23:59:59.999999999Z"), Some(-1));
-        for bad in ["2023-02-29T00:00:00.000000Z", "2026-13-01T00:00:00.000000Z", "2026-11-23T24:00:00.000000Z", "yesterday", ""] {
+        for bad in ["2023-02-29T00:00:00.000000Z", "2026-13-01T00:00:00.000000Z", "2026-11-23T24:00:00.000000Z", "yesterday", ""]
+        {
             assert_eq!(clock.parse(bad), None, "{bad}");
         }
     }

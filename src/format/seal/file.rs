@@ -171,8 +171,7 @@ impl Files {
         };
         // The same at each try, so that what a crash leaves behind is written over.
         let temporary = directory.join(format!(".{}-{}.parquet.tmp", named_by.0, seq.unwrap_or(0)));
-        let properties =
-            writer_properties(&self.schema, &self.model_name, self.total_rows).map_err(write_error(&temporary))?;
+        let properties = writer_properties(&self.schema, &self.model_name, self.total_rows).map_err(write_error(&temporary))?;
         let file = File::create(&temporary).map_err(io_error("create the file", &temporary))?;
         let temporary = Temporary { path: temporary, published: false };
         let writer = open_writer(file, self.schema.clone(), properties).map_err(write_error(&temporary.path))?;
@@ -238,7 +237,9 @@ impl Files {
 }
 
 fn first_timestamp(batch: &RecordBatch) -> i64 {
-    let column = batch.column_by_name("timestamp").and_then(|array| array.as_primitive_opt::<arrow_array::types::TimestampMicrosecondType>());
+    let column = batch
+        .column_by_name("timestamp")
+        .and_then(|array| array.as_primitive_opt::<arrow_array::types::TimestampMicrosecondType>());
     column.and_then(|array| array.values().first().copied()).unwrap_or(0)
 }
 

@@ -1,4 +1,4 @@
-//! Lines to columns to Parquet, beside arrow-json and serde_json in the same run. `cargo bench --bench columns [rows]`.
+//! Lines to columns to Parquet, beside arrow-json and serde_json in the same run. `cargo bench --bench columns [-- rows [decode|decoder|encode|seal]]`.
 
 use std::hint::black_box;
 use std::io::{self, Cursor};
@@ -30,9 +30,9 @@ fn lines(count: usize) -> Vec<String> {
             let id = uuid::Builder::from_random_bytes(random.u128(..).to_be_bytes()).into_uuid();
             let score = random.f64();
             format!(
-                "{{\"timestamp\":\"{time:.6}\",\"model_name\":\"{MODEL}\",\"id\":\"{id}\",\"model_version\":\"3\",\"inputs\":{{\"age\":{},\"income\":{:.2},\
-                 \"tenure\":{},\"plan\":\"{}\",\"ph\":{:.3},\"alcohol\":{:.1},\"ratio\":{},\"active\":{},\"visits\":{},\"country\":\"{}\",\"so2\":{}.0,\
-                 \"x\":{:.4}}},\"outputs\":{{\"score\":{score},\"label\":\"{}\"}},\"latency_ms\":{:.3},\
+                "{{\"timestamp\":\"{time:.6}\",\"model_name\":\"{MODEL}\",\"id\":\"{id}\",\"inputs\":{{\"age\":{},\"pay\":{:.2},\
+                 \"term\":{},\"plan\":\"{}\",\"ph\":{:.2},\"alc\":{:.1},\"x\":{:.3},\"on\":{},\"n\":{},\"cc\":\"{}\",\"so2\":{}.0,\
+                 \"y\":{:.2}}},\"outputs\":{{\"score\":{score},\"label\":\"{}\"}},\"latency_ms\":{:.3},\
                  \"writer\":\"0198c0de-0000-7000-8000-00000000000a-0{}\",\"seq\":{}}}",
                 random.u32(18..90),
                 random.f64() * 90_000.0,
@@ -136,17 +136,15 @@ fn frames(lines: &[String]) -> Frames {
     frames
 }
 
-fn decode(schema: &ModelSchema, lines: &[String]) -> Vec<RecordBatch> {
+fn decode(schema: &ModelSchema, lines: &[String], mut each: impl FnMut(RecordBatch)) {
     let mut decoder = RowDecoder::new(schema);
-    let mut batches = Vec::new();
     for line in lines {
         decoder.push_line(line.as_bytes()).expect("a row");
         if decoder.rows() == WINDOW_ROWS {
-            batches.push(decoder.finish().expect("columns"));
+            each(decoder.finish().expect("columns"));
         }
     }
-    batches.push(decoder.finish().expect("columns"));
-    batches
+    each(decoder.finish().expect("columns"));
 }
 
 fn arrow_json(schema: &ModelSchema, text: &[u8], mut each: impl FnMut(RecordBatch)) {
@@ -162,7 +160,6 @@ struct Row<'a> {
     timestamp: &'a str,
     model_name: &'a str,
     id: &'a str,
-    model_version: &'a str,
     #[serde(borrow)]
     inputs: Inputs<'a>,
     #[serde(borrow)]
@@ -176,17 +173,17 @@ struct Row<'a> {
 #[expect(dead_code, reason = "only the work of filling it is measured")]
 struct Inputs<'a> {
     age: i64,
-    income: f64,
-    tenure: i64,
+    pay: f64,
+    term: i64,
     plan: &'a str,
     ph: f64,
-    alcohol: f64,
-    ratio: f64,
-    active: bool,
-    visits: i64,
-    country: &'a str,
-    so2: f64,
+    alc: f64,
     x: f64,
+    on: bool,
+    n: i64,
+    cc: &'a str,
+    so2: f64,
+    y: f64,
 }
 
 #[derive(Deserialize)]
@@ -219,17 +216,23 @@ fn encode<'a>(schema: &ModelSchema, rows: usize, batches: impl IntoIterator<Item
 }
 
 fn main() {
-    let rows = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(200_000);
-    let only = std::env::args().nth(2).unwrap_or_default();
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let rows = arguments.first().and_then(|rows| rows.parse().ok()).unwrap_or(200_000);
+    let only = arguments.get(1).cloned().unwrap_or_default();
     let lines = lines(rows);
     let text: Vec<u8> = lines.iter().flat_map(|line| line.bytes().chain([b'\n'])).collect();
     println!("{rows} lines, {:.1} bytes each", text.len() as f64 / rows as f64);
     let schema = infer(&lines);
     let mut table = Table { rows, bytes: text.len(), base: Duration::ZERO };
-    let batches = decode(&schema, &lines);
+    let mut batches = Vec::new();
+    decode(&schema, &lines, |batch| batches.push(batch));
 
     if only.is_empty() || only == "decode" {
         decode_table(&mut table, &schema, &lines, &text);
+    }
+    if only == "decoder" {
+        table.head("lines to columns");
+        table.row("predlog RowDecoder", time(|| decode(&schema, &lines, |batch| drop(black_box(batch)))), true);
     }
     if only.is_empty() || only == "encode" {
         table.head("columns to Parquet, in memory");
@@ -247,7 +250,7 @@ fn decode_table(table: &mut Table, schema: &ModelSchema, lines: &[String], text:
     table.row("arrow-json", time(|| arrow_json(schema, text, |batch| drop(black_box(batch)))), true);
     let serde = || lines.iter().for_each(|line| drop(black_box(serde_json::from_str::<Row>(line).expect("a row"))));
     table.row("serde_json to a struct (no columns)", time(serde), false);
-    table.row("predlog RowDecoder", time(|| drop(black_box(decode(schema, lines)))), false);
+    table.row("predlog RowDecoder", time(|| decode(schema, lines, |batch| drop(black_box(batch)))), false);
     table.row("predlog Inference", time(|| drop(black_box(infer(lines)))), false);
 }
 

@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod clock;
 pub mod config;
+mod direct;
 pub mod error;
 pub mod format;
 mod json;
@@ -11,11 +12,15 @@ pub(crate) mod lane;
 #[cfg(feature = "layer")]
 pub mod layer;
 pub mod logger;
+#[cfg(feature = "parquet")]
+pub mod outbox;
 pub mod record;
+pub mod retry;
 pub mod rotation;
 pub mod seqs;
 #[cfg(feature = "server")]
 pub mod server;
+pub mod ship;
 pub mod sink;
 pub(crate) mod spool;
 pub mod stats;

@@ -8,8 +8,9 @@ mod sections;
 mod source;
 mod validate;
 
+pub use crate::ship::UploadSettings;
 pub(crate) use problem::nearest;
-pub use sections::{DirectSettings, Mode, ServerSettings, SqliteSettings, Store, UploadSettings};
+pub use sections::{DirectSettings, Mode, ServerSettings, SqliteSettings, Store};
 
 use crate::batch::BatchSettings;
 use crate::error::{Error, ErrorKind};

@@ -175,7 +175,7 @@ impl Checks<'_> {
             self.wrong("upload.endpoint", safe, "https://host:port, or http://host:port with upload.allow_http = true");
         } else if without_credentials(endpoint) != *endpoint {
             self.wrong("upload.endpoint", safe, "no credentials in it");
-        } else if endpoint.starts_with("http://") && !upload.allow_http {
+        } else if endpoint.starts_with("http://") && !upload.allow_http && !is_loopback(endpoint) {
             self.conflict(
                 ("upload.endpoint", safe),
                 ("upload.allow_http", "false".to_owned()),
@@ -194,4 +194,11 @@ impl Checks<'_> {
         self.duration("server.idempotency_window", server.idempotency_window, SECOND, 30 * DAY);
         self.count("server.idempotency_keys", server.idempotency_keys as u64, 1, 10_000_000);
     }
+}
+
+/// Whether an `http://host:port` is this machine: nothing crosses a network then.
+fn is_loopback(endpoint: &str) -> bool {
+    let authority = endpoint.trim_start_matches("http://").split('/').next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

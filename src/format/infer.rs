@@ -6,7 +6,7 @@
 
 use super::decode::keys::{Found, Keys};
 use super::decode::scan::{Cursor, Syntax};
-use super::decode::{LineError, end, invalid_utf8, sentinel};
+use super::decode::{ENVELOPE, LineError, Slot, end, invalid_utf8, sentinel, skip_fast};
 use super::schema::{BARE_FIELD, ColumnType, Field, MAX_DEPTH, MAX_LEAVES, ModelSchema, Side, name_is_usable};
 
 /// How many fields are told apart in one inference; those that come later have no column. Wider than a schema, since fields may lose.
@@ -26,7 +26,7 @@ struct Envelope(Keys);
 
 impl Default for Envelope {
     fn default() -> Self {
-        Envelope(Keys::new(["inputs", "outputs"]))
+        Envelope(Keys::new(ENVELOPE.iter().map(|(name, _)| *name)))
     }
 }
 
@@ -102,9 +102,13 @@ impl Inference {
             loop {
                 match self.envelope.0.read(previous, &mut cursor, &mut self.scratch)? {
                     Found::Known(at) => {
-                        let budget = &mut Budget { nodes: &mut self.nodes, scratch: &mut self.scratch };
-                        self.sides[at].push(&mut cursor, budget)?;
                         previous = Some(at);
+                        if let Slot::Side(side) = ENVELOPE[at].1 {
+                            let budget = &mut Budget { nodes: &mut self.nodes, scratch: &mut self.scratch };
+                            self.sides[side].push(&mut cursor, budget)?;
+                        } else {
+                            skip_fast(&mut cursor)?;
+                        }
                     }
                     Found::Unknown | Found::Unnameable => {
                         cursor.skip_value()?;

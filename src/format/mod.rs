@@ -18,3 +18,5 @@ pub mod parquet;
 pub mod schema;
 #[cfg(feature = "parquet")]
 pub mod seal;
+#[cfg(feature = "parquet")]
+pub mod store;

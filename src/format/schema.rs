@@ -142,8 +142,9 @@ impl ModelSchema {
     pub fn merge(&mut self, inferred: &ModelSchema) -> bool {
         let mut room = MAX_LEAVES.saturating_sub(self.leaves());
         let before = room;
-        merge_side(&mut self.inputs, &inferred.inputs, &mut room);
+        // Outputs are few, and must not be crowded out by wide inputs.
         merge_side(&mut self.outputs, &inferred.outputs, &mut room);
+        merge_side(&mut self.inputs, &inferred.inputs, &mut room);
         room != before
     }
 }

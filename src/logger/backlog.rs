@@ -203,16 +203,10 @@ impl Backlog {
         }
     }
 
-    /// Keeps a damaged segment for a person to look at, in `<dir>/damaged/`.
     fn set_aside(&self, path: &Path) -> Result<(), SinkError> {
         let no_dir =
             || SinkError::new("spool", SinkErrorKind::Damaged, format!("no directory for the damaged path={}", path.display()));
-        let damaged = self.dir.as_ref().ok_or_else(no_dir)?.join("damaged");
-        let kept = damaged.join(format!("{}-{}", Uuid::now_v7(), path.file_name().unwrap_or_default().to_string_lossy()));
-        std::fs::create_dir_all(&damaged)
-            .and_then(|()| std::fs::rename(path, &kept))
-            .map_err(|error| SinkError::io("spool", "set aside", path, &error))?;
-        tracing::error!(kept = %kept.display(), "a spool segment had damaged frames; all sound ones were delivered, and the segment is kept");
-        Ok(())
+        let dir = self.dir.as_ref().ok_or_else(no_dir)?;
+        spool::set_aside(dir, path).map_err(|error| SinkError::io("spool", "set aside", path, &error))
     }
 }

@@ -1,9 +1,9 @@
 //! The embedded front: [`Logger`] is the handle that handlers call, [`Guard`] drains it at the end.
 
 mod backlog;
-mod builder;
+pub(crate) mod builder;
 mod control;
-mod home;
+pub(crate) mod home;
 pub mod settings;
 mod worker;
 

@@ -128,7 +128,7 @@ fn write(sink: &mut dyn Sink, id: u64, origin: Origin, lines: &[&Lines]) -> Resu
 }
 
 /// Writes and commits; panics when it takes the sink longer than 30 s to own the batch.
-fn store(sink: &mut dyn Sink, id: u64, origin: Origin, lines: &[&Lines]) {
+pub(crate) fn store(sink: &mut dyn Sink, id: u64, origin: Origin, lines: &[&Lines]) {
     write(sink, id, origin, lines).expect("write");
     let clock = SystemClock::default();
     while sink.commit().expect("commit").is_none_or(|owned| owned < id) {

@@ -3,6 +3,10 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod memory;
+#[cfg(feature = "parquet")]
+pub(crate) mod parquet;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 use crate::batch::Batch;
 use crate::clock::Now;

@@ -165,7 +165,9 @@ impl Spool {
             // What a failed batch opened and never filled.
             self.open.retain(|_, segment| segment.rows > 0 || std::fs::remove_file(segment.writer.path()).is_err());
         }
-        due.into_iter().filter_map(|(model, reason)| self.open.remove(&model).map(|segment| (segment.close(), reason))).collect()
+        due.into_iter()
+            .filter_map(|(model, reason)| self.open.remove(&model).map(|segment| (segment.contents(), reason)))
+            .collect()
     }
 
     fn surplus(&self) -> Vec<Vec<u8>> {
@@ -174,6 +176,11 @@ impl Spool {
         by_age.sort_unstable();
         let surplus = by_age.len().saturating_sub(MAX_OPEN_SEGMENTS);
         by_age.into_iter().take(surplus).map(|(_, model)| model.clone()).collect()
+    }
+
+    /// The open segments as they are now.
+    pub(crate) fn open_segments(&self) -> impl Iterator<Item = ClosedSegment> + '_ {
+        self.open.values().map(OpenSegment::contents)
     }
 
     /// Records in segments that are still open.
@@ -241,11 +248,11 @@ impl OpenSegment {
         Ok(())
     }
 
-    fn close(self) -> ClosedSegment {
+    fn contents(&self) -> ClosedSegment {
         ClosedSegment {
             path: self.writer.path().to_owned(),
-            model_name: self.model_name,
-            frames: self.frames,
+            model_name: self.model_name.clone(),
+            frames: self.frames.clone(),
             rows: self.rows,
             damaged: 0,
         }
@@ -292,6 +299,16 @@ pub(crate) fn open_closed(path: &Path) -> io::Result<Option<ClosedSegment>> {
     }))
 }
 
+/// Keeps a damaged segment for a person to look at, in `<dir>/damaged/`.
+pub(crate) fn set_aside(dir: &Path, segment: &Path) -> io::Result<()> {
+    let damaged = dir.join("damaged");
+    let kept = damaged.join(format!("{}-{}", uuid::Uuid::now_v7(), segment.file_name().unwrap_or_default().to_string_lossy()));
+    std::fs::create_dir_all(&damaged)?;
+    std::fs::rename(segment, &kept)?;
+    tracing::error!(kept = %kept.display(), "a spool segment had damaged frames; all sound ones were delivered, and the segment is kept");
+    Ok(())
+}
+
 /// Which records the segments of a spool hold, by the raw text of the model's name and by writer.
 #[derive(Debug, Default)]
 pub(crate) struct SpoolIndex {
@@ -314,6 +331,21 @@ impl SpoolIndex {
         let mut model = Vec::new();
         crate::json::escape::write_escaped(&mut model, model_name.as_bytes());
         self.seqs.entry(model).or_default().entry(writer).or_default().insert(first, last);
+    }
+
+    /// Adds a batch that was appended whole.
+    pub(crate) fn add_batch(&mut self, batch: &Batch<'_>) {
+        for chunk in &batch.chunks {
+            for (seq, line) in chunk.lines() {
+                if let Some(model) = raw_model_name(line) {
+                    let writers = match self.seqs.get_mut(model) {
+                        Some(writers) => writers,
+                        None => self.seqs.entry(model.to_vec()).or_default(),
+                    };
+                    writers.entry(chunk.writer).or_default().insert(seq, seq);
+                }
+            }
+        }
     }
 
     pub(crate) fn contains(&self, model: &[u8], writer: Writer, seq: u64) -> bool {

@@ -35,7 +35,7 @@ pub enum Fit {
     Exact,
     /// Its raw JSON is kept in `inputs_json` or `outputs_json`, and the columns have what fits.
     Raw,
-    /// As `Raw`, and it has a field that would have a column if the schema were inferred anew with this row.
+    /// As `Raw`, and it has a field that may get a column if the schema is inferred anew with this row.
     NewField,
 }
 
@@ -80,7 +80,7 @@ impl From<Syntax> for LineError {
 }
 
 /// The keys of a line in the order that our encoder writes them, and where their values go.
-const ENVELOPE: [(&str, Slot); 16] = [
+pub(crate) const ENVELOPE: [(&str, Slot); 16] = [
     ("timestamp", Slot::Timestamp),
     ("model_name", Slot::Ignored),
     ("id", Slot::Text(0)),
@@ -100,7 +100,7 @@ const ENVELOPE: [(&str, Slot); 16] = [
 ];
 
 #[derive(Clone, Copy)]
-enum Slot {
+pub(crate) enum Slot {
     Timestamp,
     /// Of the model, so not a column.
     Ignored,
@@ -408,7 +408,7 @@ pub(crate) fn end(cursor: &mut Cursor<'_>) -> Result<(), Syntax> {
 
 /// Goes past the value at the cursor, which is most likely a string.
 #[inline]
-fn skip_fast(cursor: &mut Cursor<'_>) -> Result<(), Syntax> {
+pub(crate) fn skip_fast(cursor: &mut Cursor<'_>) -> Result<(), Syntax> {
     if cursor.peek() == Some(b'"') { cursor.string().map(|_| ()) } else { cursor.skip_value().map(|_| ()) }
 }
 

@@ -1,0 +1,173 @@
+//! The parquet store: records go to the spool, a segment for each model, and each finished segment is sealed into Parquet files under
+//! `<dir>/predictions/`.
+//!
+//! `commit` owns a record once its frame is in a spool file (and synced, under `fsync`). A segment is removed only when its Parquet files are complete,
+//! synced and announced to the outbox; sealing it again after a crash gives the same files.
+
+mod seal;
+mod stored;
+
+use super::{Maintained, Sink, SinkError, SinkErrorKind};
+use crate::batch::{Batch, Origin};
+use crate::clock::Now;
+use crate::rotation::RotationSettings;
+use crate::spool::{self, Spool, SpoolIndex};
+use crate::stats::Stats;
+use seal::Sealers;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use uuid::Uuid;
+
+pub(crate) use seal::SealInto;
+
+const NAME: &str = "parquet";
+
+/// What a [`ParquetSink`] is told.
+#[derive(Clone, Debug)]
+pub(crate) struct ParquetSettings {
+    /// `<dir>`.
+    pub(crate) dir: PathBuf,
+    /// Where this process's segments lie, under `<dir>/writers/`.
+    pub(crate) spool: PathBuf,
+    pub(crate) rotation: RotationSettings,
+    /// Commits survive a loss of power.
+    pub(crate) fsync: bool,
+    /// Bytes of segments and of files not uploaded yet, past which no more records are taken. `None`: as the disk allows.
+    pub(crate) max_disk_bytes: Option<u64>,
+}
+
+/// The sink of `store = "parquet"`.
+#[derive(Debug)]
+pub(crate) struct ParquetSink {
+    settings: ParquetSettings,
+    spool: Spool,
+    sealers: Sealers,
+    /// What is stored, known only once a replay has asked for it.
+    index: Option<SpoolIndex>,
+    last_written: Option<u64>,
+}
+
+impl ParquetSink {
+    pub(crate) fn open(settings: ParquetSettings, stats: Arc<Stats>) -> Result<Self, SinkError> {
+        let spool =
+            Spool::new(settings.spool.clone()).map_err(|error| SinkError::io(NAME, "open the spool", &settings.spool, &error))?;
+        let into =
+            SealInto::new(&settings.dir).map_err(|error| SinkError::io(NAME, "make the outbox in", &settings.dir, &error))?;
+        let sealers = Sealers::start(into, stats).map_err(|error| {
+            SinkError::new(NAME, SinkErrorKind::Unavailable, format!("cannot start the sealing threads: {error}"))
+        })?;
+        Ok(ParquetSink { settings, spool, sealers, index: None, last_written: None })
+    }
+
+    fn io(&self, doing: &str, error: &std::io::Error) -> SinkError {
+        SinkError::io(NAME, doing, &self.settings.spool, error)
+    }
+
+    fn check_disk(&self) -> Result<(), SinkError> {
+        let used = self.spool.open_bytes() + self.sealers.bytes() + self.sealers.waiting_upload();
+        match self.settings.max_disk_bytes {
+            Some(max) if used >= max => {
+                let message = format!(
+                    "direct.max_disk_bytes={max} is reached by {used} bytes not uploaded yet in dir={}",
+                    self.settings.dir.display()
+                );
+                Err(SinkError::new(NAME, SinkErrorKind::NoSpace, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Closes segments and gives them to the sealers. Their records' buffers are free by now: the caller frees them before it calls `maintain`,
+    /// so that no lane still holds a record of a segment that is gone.
+    fn rotate(&mut self, now: Now, all: bool) {
+        for (segment, reason) in self.spool.rotate(&self.settings.rotation, now, all) {
+            tracing::debug!(path = %segment.path.display(), rows = segment.rows, ?reason, "seals a segment");
+            self.sealers.add(segment, true);
+        }
+    }
+
+    fn maintained(&self) -> Maintained {
+        let sealing = self.sealers.progress();
+        Maintained {
+            finished: sealing.finished,
+            pending: self.spool.open_rows() + sealing.pending,
+            pending_bytes: self.spool.open_bytes() + self.sealers.bytes(),
+        }
+    }
+}
+
+impl Sink for ParquetSink {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        self.check_disk()?;
+        if batch.origin == Origin::Replay && self.index.is_none() {
+            self.index =
+                Some(stored::index(&self.settings.dir, &self.spool, &self.sealers).map_err(|error| self.io("read", &error))?);
+        }
+        let index = self.index.as_ref().filter(|_| batch.origin == Origin::Replay);
+        let now = self.sealers.now();
+        let keep = |model: &[u8], writer, seq| index.is_none_or(|index| !index.contains(model, writer, seq));
+        let appended =
+            self.spool.append(batch, now, keep).and_then(|_| if self.settings.fsync { self.spool.sync() } else { Ok(()) });
+        appended.map_err(|error| self.io("append to", &error))?;
+        if let Some(index) = &mut self.index {
+            index.add_batch(batch);
+        }
+        self.last_written = Some(batch.id);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<Option<u64>, SinkError> {
+        Ok(self.last_written)
+    }
+
+    fn maintain(&mut self, now: Now, force: bool) -> Result<Maintained, SinkError> {
+        self.sealers.set_now(now);
+        self.rotate(now, force);
+        Ok(self.maintained())
+    }
+
+    fn probe(&mut self) -> Result<(), SinkError> {
+        self.check_disk()?;
+        let probe = self.settings.spool.join(format!(".probe-{}", Uuid::now_v7()));
+        // More than a file system block: a full disk often still takes an empty file.
+        let written = std::fs::create_dir_all(&self.settings.spool).and_then(|()| std::fs::write(&probe, [0; 8192]));
+        let removed = std::fs::remove_file(&probe);
+        written.map_err(|error| self.io("write to", &error))?;
+        removed.map_err(|error| self.io("remove from", &error))
+    }
+
+    fn spools(&self) -> bool {
+        true
+    }
+
+    fn adopt(&mut self, segment: &Path) -> Result<(), SinkError> {
+        let failed = |error: std::io::Error| SinkError::io(NAME, "take over", segment, &error);
+        let model = segment.parent().and_then(Path::file_name).unwrap_or_default();
+        let name = segment.file_name().unwrap_or_default().to_string_lossy();
+        let dir = self.settings.spool.join(model);
+        let own = dir.join(format!("{}-{name}", Uuid::now_v7()));
+        std::fs::create_dir_all(&dir).and_then(|()| std::fs::rename(segment, &own)).map_err(failed)?;
+        if let Some(segment) = spool::open_closed(&own).map_err(failed)? {
+            if let Some(index) = &mut self.index {
+                index.add(&segment);
+            }
+            self.sealers.add(segment, false);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, now: Now) -> Result<Maintained, SinkError> {
+        self.sealers.set_now(now);
+        self.rotate(now, true);
+        self.sealers.stop();
+        Ok(self.maintained())
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

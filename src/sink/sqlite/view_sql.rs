@@ -1,0 +1,141 @@
+//! The SQL of a model's view. It must work in every SQLite since 3.38, the first with `->>`: the view is read by whatever program a person has.
+
+use super::line::{INPUTS, KEYS, unescape};
+use super::views::WHOLE;
+use crate::json::escape::write_str;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// The columns of every view, with their expressions; the features stand behind the first three.
+const COLUMNS: [(&str, &str); 13] = [
+    // strftime knows milliseconds only, and both / and % round towards zero.
+    (
+        "time",
+        "strftime('%Y-%m-%dT%H:%M:%S', (timestamp - (timestamp % 1000000 + 1000000) % 1000000) / 1000000, 'unixepoch') || \
+         printf('.%06dZ', (timestamp % 1000000 + 1000000) % 1000000)",
+    ),
+    ("id", "id"),
+    ("model_version", "model_version"),
+    ("request_id", "request_id"),
+    ("row_index", "row_index"),
+    ("status_code", "status_code"),
+    ("error", "error"),
+    ("latency_ms", "latency_ms"),
+    ("sample_weight", "sample_weight"),
+    ("metadata", "metadata"),
+    ("traceparent", "traceparent"),
+    ("writer", "writer"),
+    ("seq", "seq"),
+];
+const BEFORE_FEATURES: usize = 3;
+
+/// A key of `inputs` or `outputs`, and the column that shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Feature {
+    /// [`INPUTS`] or `OUTPUTS`.
+    pub(super) field: usize,
+    /// A JSON string as it stood in a line, with its quotes, or `$`.
+    pub(super) key: String,
+    /// The column's name.
+    pub(super) column: String,
+}
+
+impl Feature {
+    /// Names the column of a new key: as the key, or `inputs_<key>` or `outputs_<key>` where that is taken (in any case of letters), or that with a number.
+    /// Two ways to write a key in JSON share a column.
+    pub(super) fn new(field: usize, key: String, others: &[Feature]) -> Self {
+        let name = name_of(&key);
+        let same = others.iter().find(|other| {
+            other.field == field && (other.key.as_bytes() == WHOLE) == (key.as_bytes() == WHOLE) && name_of(&other.key) == name
+        });
+        if let Some(same) = same {
+            return Feature { field, key, column: same.column.clone() };
+        }
+        let base = without_nul(&name);
+        let taken = |column: &str| {
+            column.is_empty()
+                || COLUMNS.iter().any(|(fixed, _)| fixed.eq_ignore_ascii_case(column))
+                || others.iter().any(|other| other.column.eq_ignore_ascii_case(column))
+        };
+        let prefixed = format!("{}_{base}", KEYS[field]);
+        let column = [base, prefixed.clone()].into_iter().chain((2..).map(|number| format!("{prefixed}_{number}")));
+        let column = column.into_iter().find(|column| !taken(column)).unwrap_or_default();
+        Feature { field, key, column }
+    }
+}
+
+/// The key's text; `value` for a value that is not an object.
+fn name_of(key: &str) -> String {
+    if key.as_bytes() == WHOLE {
+        return "value".to_owned();
+    }
+    let mut name = String::new();
+    unescape(key.as_bytes(), &mut name);
+    name
+}
+
+/// SQL text ends at a NUL, so a name shows the symbol for it instead.
+pub(super) fn without_nul(name: &str) -> String {
+    name.replace('\0', "\u{2400}")
+}
+
+/// `text` as a JSON string.
+pub(super) fn json_string(text: &[u8]) -> Vec<u8> {
+    let mut raw = Vec::with_capacity(text.len() + 2);
+    write_str(&mut raw, &String::from_utf8_lossy(text));
+    raw
+}
+
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string in SQL; one with a NUL by its bytes.
+fn literal(text: &str) -> String {
+    if text.contains('\0') {
+        let mut hex = String::with_capacity(text.len() * 2);
+        for byte in text.bytes() {
+            // Writing into a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+        }
+        return format!("CAST(x'{hex}' AS TEXT)");
+    }
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// What a column shows; `keys` are the ways in which its key was written.
+fn expression(field: usize, keys: &[&str]) -> String {
+    let json = if field == INPUTS { "inputs" } else { "outputs" };
+    match keys {
+        [key] if key.as_bytes() == WHOLE => format!("CASE json_type({json}) WHEN 'object' THEN NULL ELSE {json} ->> '$' END"),
+        [key] if !key.contains('\\') => format!("{json} ->> {}", literal(&format!("$.{key}"))),
+        // Paths compare a key as it is written (and SQLite's versions differ in how); json_each gives its text.
+        _ => {
+            let name = keys.first().map(|key| name_of(key)).unwrap_or_default();
+            let object = format!("CASE json_type({json}) WHEN 'object' THEN {json} END");
+            format!("(SELECT value FROM json_each({object}) WHERE key = {} LIMIT 1)", literal(&name))
+        }
+    }
+}
+
+pub(super) fn drop_view(view: &str) -> String {
+    format!("DROP VIEW IF EXISTS {}", identifier(view))
+}
+
+pub(super) fn create_view(view: &str, model: &str, features: &[Feature]) -> String {
+    let mut columns: Vec<String> = Vec::with_capacity(features.len() + COLUMNS.len());
+    let fixed = |(name, expression): &(&str, &str)| format!("{expression} AS {}", identifier(name));
+    columns.extend(COLUMNS[..BEFORE_FEATURES].iter().map(fixed));
+    let mut spellings: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for feature in features {
+        spellings.entry(&feature.column).or_default().push(&feature.key);
+    }
+    for feature in features {
+        if let Some(keys) = spellings.remove(feature.column.as_str()) {
+            columns.push(format!("{} AS {}", expression(feature.field, &keys), identifier(&feature.column)));
+        }
+    }
+    columns.extend(COLUMNS[BEFORE_FEATURES..].iter().map(fixed));
+    let columns = columns.join(",\n    ");
+    format!("CREATE VIEW {} AS SELECT\n    {columns}\nFROM predictions WHERE model_name = {}", identifier(view), literal(model))
+}

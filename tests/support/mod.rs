@@ -1,0 +1,13 @@
+//! What several test files share: the real services, a fault injector and the Python readers.
+//!
+//! `tests/services/install.sh` installs what is started here (`make test` runs it).
+
+// Each test file compiles this module for itself and uses a part of it.
+#![allow(dead_code, reason = "a test file uses only the part of this shared module that it needs")]
+
+pub mod fault_proxy;
+pub mod process;
+pub mod readers;
+#[cfg(feature = "upload")]
+pub mod s3;
+pub mod toxiproxy;

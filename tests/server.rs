@@ -6,9 +6,12 @@ mod support;
 use axum::body::Body;
 use bytesize::ByteSize;
 use http::{Request, StatusCode};
+use predlog::batch::Batch;
+use predlog::clock::Now;
 use predlog::config::ServerSettings;
-use predlog::sink::SinkErrorKind;
-use predlog::{LoggerSettings, Overflow};
+use predlog::sink::memory::MemorySink;
+use predlog::sink::{Maintained, Sink, SinkError, SinkErrorKind};
+use predlog::{Durability, LoggerSettings, Overflow};
 use serde_json::json;
 use std::io::Write;
 use std::time::Duration;
@@ -165,17 +168,85 @@ async fn other_types_paths_and_methods_are_refused_by_name() {
     assert!(web.stored().is_empty());
 }
 
+/// A sink that holds the worker in its first call until it is let go.
+struct Held {
+    inner: MemorySink,
+    reached: std::sync::mpsc::Sender<()>,
+    go: std::sync::mpsc::Receiver<()>,
+}
+
+impl Sink for Held {
+    fn name(&self) -> &'static str {
+        "held"
+    }
+
+    fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        // Both ends are gone once the test is over: then nothing is held.
+        if self.reached.send(()).is_ok() {
+            let _ = self.go.recv();
+        }
+        self.inner.write(batch)
+    }
+
+    fn commit(&mut self) -> Result<Option<u64>, SinkError> {
+        self.inner.commit()
+    }
+
+    fn maintain(&mut self, now: Now, force: bool) -> Result<Maintained, SinkError> {
+        self.inner.maintain(now, force)
+    }
+
+    fn probe(&mut self) -> Result<(), SinkError> {
+        self.inner.probe()
+    }
+
+    fn spools(&self) -> bool {
+        self.inner.spools()
+    }
+
+    fn adopt(&mut self, segment: &std::path::Path) -> Result<(), SinkError> {
+        self.inner.adopt(segment)
+    }
+
+    fn close(&mut self, now: Now) -> Result<Maintained, SinkError> {
+        self.inner.close(now)
+    }
+}
+
 #[tokio::test]
-async fn wait_durable_answers_200_when_it_is_and_504_when_it_does_not_come() {
-    let web = Web::new();
-    let answer = web.post_to("/v1/predictions?wait=durable", JSON, &[], row("a")).await;
-    assert_eq!((answer.status, answer.accepted()), (StatusCode::OK, 1));
+async fn wait_durable_answers_200_when_it_is() {
     let dir = tempfile::tempdir().unwrap();
-    let durable = LoggerSettings { durability: predlog::Durability::Fsync, ..memory_settings() };
-    let web = Web::with(durable.clone(), ServerSettings::default(), |builder| builder.dir(dir.path()));
-    let answer = web.post_to("/v1/predictions?wait=durable", JSON, &[], row("b")).await;
-    assert_eq!((answer.status, answer.accepted()), (StatusCode::OK, 1));
-    assert_eq!(web.stored().len(), 1);
+    for durability in [Durability::Memory, Durability::Process, Durability::Fsync] {
+        let settings = LoggerSettings { durability, ..memory_settings() };
+        let web = Web::with(settings, ServerSettings::default(), |builder| builder.dir(dir.path()));
+        let answer = web.post_to("/v1/predictions?wait=durable", JSON, &[], row("a")).await;
+        assert_eq!((answer.status, answer.accepted()), (StatusCode::OK, 1), "{durability:?}");
+        assert_eq!(web.stored().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn wait_durable_answers_504_when_it_does_not_come_and_logs_nothing_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = LoggerSettings { durability: Durability::Fsync, ..memory_settings() };
+    let server = ServerSettings { wait_timeout: Duration::from_millis(50), ..ServerSettings::default() };
+    let (reached, is_reached) = std::sync::mpsc::channel();
+    let (let_go, go) = std::sync::mpsc::channel();
+    let store = MemorySink::new();
+    let held = Held { inner: store.clone(), reached, go };
+    let web = Web::with(settings, server, |builder| builder.dir(dir.path()).sink(Box::new(held)));
+    assert_eq!(web.post(JSON, &[], row("a")).await.status, StatusCode::ACCEPTED);
+    is_reached.recv().unwrap();
+    // The worker is held in the sink: it cannot sync what comes now.
+    let key = [("idempotency-key", "k")];
+    let answer = web.post_to("/v1/predictions?wait=durable", JSON, &key, row("b")).await;
+    assert_eq!((answer.status, &answer.body["ids"]), (StatusCode::GATEWAY_TIMEOUT, &json!(["b"])));
+    drop((is_reached, let_go));
+    assert!(web.logger.wait_durable(Duration::from_secs(20)));
+    let answer = web.post_to("/v1/predictions?wait=durable", JSON, &key, row("b")).await;
+    assert_eq!((answer.status, &answer.body["ids"]), (StatusCode::OK, &json!(["b"])));
+    assert!(web.logger.flush(Duration::from_secs(20)));
+    assert_eq!(store.records().len(), 2);
 }
 
 /// A queue of the least size, in front of a sink that takes nothing.

@@ -117,6 +117,7 @@ impl Lanes {
     }
 
     /// The longest line (without writer and seq) that a buffer can take.
+    #[cfg(test)]
     pub(crate) fn max_line(buffer_bytes: usize) -> usize {
         buffer_bytes.saturating_sub(OVERHEAD)
     }

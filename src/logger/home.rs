@@ -7,6 +7,7 @@ use crate::spool::{self, Spool, SpoolIndex};
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// `<dir>/writers/<process>/`, whose lock this process holds: its own, or one that it has taken over from a dead process.
@@ -17,6 +18,8 @@ pub(crate) struct Home {
     _lock: File,
 }
 
+/// A start names its directory within milliseconds; one without a name for this long belongs to nobody.
+const UNNAMED_FOR: Duration = Duration::from_secs(60);
 const LOCK: &str = "lock";
 const LANES: &str = "lanes";
 const SPOOL: &str = "spool";
@@ -45,9 +48,11 @@ impl Home {
         let mut homes = Vec::new();
         for entry in entries {
             let path = entry?.path();
-            let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| Uuid::try_parse(name).is_ok());
-            if named && let Some(home) = Self::take_over(path)? {
-                homes.push(home);
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if Uuid::try_parse(name).is_ok() {
+                homes.extend(Self::take_over(path)?);
+            } else if name.strip_prefix('.').is_some_and(|name| Uuid::try_parse(name).is_ok()) {
+                remove_unnamed(&path);
             }
         }
         homes.sort_by(|left, right| left.path.cmp(&right.path));
@@ -128,6 +133,15 @@ impl Home {
         std::fs::remove_file(self.path.join(LOCK))?;
         std::fs::remove_dir(&self.path)?;
         Ok(true)
+    }
+}
+
+/// Removes what a process left that was killed before its directory had its name: at most an empty lock file.
+fn remove_unnamed(path: &Path) {
+    let age = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok().and_then(|modified| modified.elapsed().ok());
+    if age.is_some_and(|age| age > UNNAMED_FOR) {
+        let _ = std::fs::remove_file(path.join(LOCK));
+        let _ = std::fs::remove_dir(path);
     }
 }
 

@@ -80,7 +80,7 @@ install_toxiproxy() {
 # python_packages NAME REQUIREMENTS PROGRAM: into the venv; PROGRAM is one that is there afterwards.
 python_packages() {
     local name=$1 requirements=$here/$2 program=$venv/bin/$3 python version
-    python=$(command -v python3) || die "$name: python3 is not installed; it needs Python 3.10 or later with its venv module"
+    python=$(command -v python3) || die "$name: python3 is not installed; Python 3.11 or later is needed, with its venv module"
     version="$("$python" --version) $(sha256sum <"$requirements")"
     if up_to_date "$name" "$program" "$version"; then
         say "$name: there"

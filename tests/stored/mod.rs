@@ -24,7 +24,13 @@ pub fn sqlite(dir: &Path) -> Vec<Row> {
     let mut query = database.prepare("SELECT writer, seq, id, inputs, outputs FROM predictions").expect("the table is there");
     let json = |text: String| serde_json::from_str(&text).expect("JSON");
     let rows = query.query_map([], |row| {
-        Ok(Row { writer: row.get(0)?, seq: row.get(1)?, id: row.get(2)?, inputs: json(row.get(3)?), outputs: json(row.get(4)?) })
+        Ok(Row {
+            writer: row.get(0)?,
+            seq: row.get::<_, i64>(1)? as u64,
+            id: row.get(2)?,
+            inputs: json(row.get(3)?),
+            outputs: json(row.get(4)?),
+        })
     });
     rows.expect("rows").collect::<Result<_, _>>().expect("rows")
 }

@@ -1,0 +1,32 @@
+# CARGO_TARGET_DIR is cargo's own: where it is set, every target here builds there.
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench demo
+
+# What an embedder may choose: each must build without the others. The empty one is the bare logger.
+EMBEDDER_FEATURES := "" sqlite parquet layer
+
+help: ## Show what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Start the server with no config: it prints where it listens, where the data goes and a curl to try
+	@cargo run --all-features --bin predlog -- serve
+
+test: ## Install the services that the tests use into .cache, then run every test, example and doc test
+	@tests/services/install.sh
+	cargo test --all-features
+
+lint: ## Check formatting, clippy, each embedder's feature set and the docs; a warning is an error
+	cargo fmt --all --check
+	cargo clippy --all-targets --all-features -- -D warnings
+	@for features in $(EMBEDDER_FEATURES); do \
+		echo "cargo clippy --lib --no-default-features --features '$$features' -- -D warnings"; \
+		cargo clippy --lib --no-default-features --features "$$features" -- -D warnings || exit 1; \
+	done
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+
+bench: ## Run the benches, each against its peers in the same run
+	cargo bench --all-features
+
+demo: ## Serve a real model, replay its data set against it, and query the logged predictions with DuckDB
+	@tests/services/install.sh readers
+	@bash examples/demo.sh

@@ -69,7 +69,7 @@ fn open_sink(config: &Config, home: &Home, stats: &Arc<Stats>) -> Result<Box<dyn
 }
 
 #[cfg(feature = "sqlite")]
-fn sqlite_settings(config: &Config) -> crate::sink::sqlite::SqliteSettings {
+pub(crate) fn sqlite_settings(config: &Config) -> crate::sink::sqlite::SqliteSettings {
     crate::sink::sqlite::SqliteSettings {
         dir: config.direct.dir.clone(),
         synchronous_full: config.logger.durability == Durability::Fsync,

@@ -2,6 +2,8 @@
 #![warn(missing_docs)]
 
 pub mod batch;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod clock;
 pub mod config;
 mod direct;
@@ -9,6 +11,8 @@ pub mod error;
 pub mod format;
 mod json;
 pub(crate) mod lane;
+#[cfg(feature = "layer")]
+pub mod layer;
 pub mod logger;
 #[cfg(feature = "parquet")]
 pub mod outbox;
@@ -16,6 +20,8 @@ pub mod record;
 pub mod retry;
 pub mod rotation;
 pub mod seqs;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod ship;
 pub mod sink;
 pub(crate) mod spool;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The command line: see `predlog --help`.
+
+fn main() -> std::process::ExitCode {
+    predlog::cli::main()
+}

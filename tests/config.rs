@@ -107,7 +107,7 @@ fn what_is_wrong_is_named_with_its_value_and_the_nearest_right_one() {
             "[direct]\nstore = \"sqllite\"",
             &["a.toml", "direct.store=\"sqllite\"", "\"sqlite\", \"parquet\"", "did you mean \"sqlite\"?"],
         ),
-        ("[direct]\nstore = 5", &["direct.store=5", "sqlite"]),
+        ("[direct]\nstore = 5", &["direct.store=5", "expected a name"]),
         ("direct = 5", &["direct=5", "expected a table"]),
         ("[direct]\ndir = 5", &["direct.dir=5", "expected a path"]),
         ("mode = \"kafka\"", &["mode=\"kafka\"", "does not have Kafka mode yet"]),

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 const PREFIX: &str = "PREDLOG_";
 /// Names the file, and is no key.
 const FILE_VARIABLE: &str = "PREDLOG_CONFIG";
-const ENVIRONMENT: &str = "environment";
 
 /// The given values, later sources over earlier ones.
 pub(super) struct Sources {
@@ -55,7 +54,7 @@ impl Sources {
             sources.figment = sources.figment.merge(Given { name: format!("file={name}"), values });
         }
         let values = sources.take_variables(variables, &known, &mut problems);
-        sources.figment = sources.figment.merge(Given { name: ENVIRONMENT.to_owned(), values });
+        sources.figment = sources.figment.merge(Given { name: "environment".to_owned(), values });
         if problems.is_empty() { Ok(sources) } else { Err(Error::new(ErrorKind::Config, problems.join("\n"))) }
     }
 
@@ -65,7 +64,7 @@ impl Sources {
         known: &Known,
         problems: &mut Vec<String>,
     ) -> Dict {
-        let mut values = Figment::new();
+        let mut values = Dict::new();
         for (name, text) in variables {
             let Some(key) = name.strip_prefix(PREFIX).filter(|_| name != FILE_VARIABLE) else { continue };
             let path = key.to_ascii_lowercase().replace("__", ".");
@@ -75,11 +74,10 @@ impl Sources {
             };
             // A key whose default is text takes text, whatever it looks like; figment would read `123` as a number.
             let value = if default.is_string() { Value::from(text) } else { parse_scalar(&text) };
-            values = values.merge((path.as_str(), value));
+            insert(&mut values, &path, value);
             self.variables.insert(path, name);
         }
-        // Only single values were merged, each at its own path: this cannot fail, and an empty table would only mean "none set".
-        values.extract::<Dict>().unwrap_or_default()
+        values
     }
 
     pub(super) fn extract(&self) -> Result<Config, Error> {
@@ -96,12 +94,24 @@ impl Sources {
 
     /// The file or the variable that set `path`.
     pub(super) fn origin(&self, path: &str) -> String {
-        match self.figment.find_metadata(path) {
-            Some(metadata) if metadata.name == ENVIRONMENT => {
-                format!("variable={}", self.variables.get(path).map_or(PREFIX, String::as_str))
+        match (self.variables.get(path), self.figment.find_metadata(path)) {
+            (Some(variable), _) => format!("variable={variable}"),
+            (None, Some(metadata)) => metadata.name.to_string(),
+            (None, None) => "default".to_owned(),
+        }
+    }
+}
+
+fn insert(values: &mut Dict, path: &str, value: Value) {
+    match path.split_once('.') {
+        None => {
+            values.insert(path.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            let section = values.entry(section.to_owned()).or_insert_with(|| Value::from(Dict::new()));
+            if let Value::Dict(_, inner) = section {
+                insert(inner, rest, value);
             }
-            Some(metadata) => metadata.name.to_string(),
-            None => "default".to_owned(),
         }
     }
 }

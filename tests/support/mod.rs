@@ -11,3 +11,5 @@ pub mod readers;
 #[cfg(feature = "upload")]
 pub mod s3;
 pub mod toxiproxy;
+#[cfg(feature = "server")]
+pub mod web;

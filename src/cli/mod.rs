@@ -1,0 +1,103 @@
+//! The program `predlog`. Standard output is for results, standard error for logs and problems.
+
+mod check;
+mod serve;
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
+use clap::{Parser, Subcommand};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Something did not work.
+const FAILED: u8 = 1;
+/// The configuration is wrong: nothing was tried. clap uses the same number for wrong arguments.
+const WRONG_CONFIG: u8 = 2;
+
+/// Keeps every prediction of a model server, in SQLite or Parquet, and uploads them in batches.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  predlog serve                                    listen on 127.0.0.1:8642, keep predictions in ./predlog-data/predictions.db
+  predlog serve --config config/simple.toml        the same, from a file that shows every key
+  PREDLOG_DIRECT__STORE=parquet predlog serve      keep Parquet files instead; every key is a variable too
+  predlog check --config config/simple.toml        say what would happen, and try the directory, the store and the bucket
+
+RUST_LOG sets what is logged on standard error: RUST_LOG=debug, RUST_LOG=predlog=trace.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take predictions over HTTP until SIGTERM or SIGINT
+    #[command(
+        after_help = "The first signal drains what was accepted, up to server.shutdown_deadline; a second one stops at once."
+    )]
+    Serve {
+        /// The configuration file (else the file that PREDLOG_CONFIG names, else the defaults)
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The address to listen on, instead of server.addr; port 0 takes a free one
+        #[arg(long)]
+        addr: Option<SocketAddr>,
+        /// The directory for everything that is written, instead of direct.dir
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Say what a configuration would do, and try everything that it needs
+    #[command(
+        after_help = "Exits with 0 when all is well, with 1 when something does not work, with 2 when the configuration is wrong."
+    )]
+    Check {
+        /// The configuration file (else the file that PREDLOG_CONFIG names, else the defaults)
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match cli.command {
+        Command::Serve { config, addr, dir } => load(config, addr, dir).and_then(|config| serve::run(&config)),
+        Command::Check { config } => load(config, None, None).and_then(|config| check::run(&config)),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                eprintln!("error: {line}");
+            }
+            ExitCode::from(if error.kind() == ErrorKind::Config { WRONG_CONFIG } else { FAILED })
+        }
+    }
+}
+
+fn load(path: Option<PathBuf>, addr: Option<SocketAddr>, dir: Option<PathBuf>) -> Result<Config, Error> {
+    let mut config = Config::load(path.as_deref())?;
+    if let Some(addr) = addr {
+        config.server.addr = addr;
+    }
+    if let Some(dir) = dir {
+        config.direct.dir = dir;
+    }
+    config.validate()?;
+    Ok(config)
+}
+
+/// Writes to standard output. Nobody reading it (`predlog serve | head -1`) is no reason to stop.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        tracing::debug!(%error, "standard output is closed");
+    }
+}

@@ -1,0 +1,127 @@
+//! `predlog serve`.
+
+use super::say;
+use crate::config::{Config, Store};
+use crate::error::{Error, ErrorKind};
+use crate::logger::{Logger, Report};
+use crate::server::{self, State};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What the shell calls a process that a signal ended: 128 and the number of SIGINT.
+const STOPPED_AT_ONCE: i32 = 130;
+
+pub(super) fn run(config: &Config) -> Result<ExitCode, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Server, format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: &Config) -> Result<ExitCode, Error> {
+    let mut signals = Signals::listen()?;
+    let addr = config.server.addr;
+    let unusable = |error: std::io::Error| {
+        Error::new(ErrorKind::Server, format!("cannot listen on server.addr={addr}: {error}; name another by --addr, or port 0"))
+    };
+    let listener = TcpListener::bind(addr).await.map_err(unusable)?;
+    let addr = listener.local_addr().map_err(unusable)?;
+    let (logger, guard) = Logger::open(config)?;
+    if !addr.ip().is_loopback() {
+        tracing::warn!(%addr, "others can reach this address, and there is no authentication: put a proxy that has it before");
+    }
+    say(&greeting(config, addr));
+
+    let state = State::new(logger, config.server.clone());
+    let first = async {
+        signals.next().await;
+        tracing::info!("stopping: no more requests are taken; a second signal stops at once");
+        tokio::spawn(async move {
+            signals.next().await;
+            // What was accepted lies in the lanes' file: the next start delivers it.
+            std::process::exit(STOPPED_AT_ONCE);
+        });
+    };
+    server::serve(listener, state, first)
+        .await
+        .map_err(|error| Error::new(ErrorKind::Server, format!("serving on {addr} failed: {error}")))?;
+
+    let deadline = config.server.shutdown_deadline;
+    let report = tokio::task::spawn_blocking(move || guard.shutdown(deadline))
+        .await
+        .map_err(|error| Error::new(ErrorKind::Storage, format!("the shutdown failed: {error}")))?;
+    say(&farewell(&report));
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Error> {
+        let listen =
+            |kind| signal(kind).map_err(|error| Error::new(ErrorKind::Server, format!("cannot listen for signals: {error}")));
+        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn greeting(config: &Config, addr: SocketAddr) -> String {
+    let dir = &config.direct.dir;
+    let upload = config.upload.url.as_ref().map_or_else(String::new, |url| format!("and in   {url}\n"));
+    let body = r#"{"model_name":"wine","model_version":"1","inputs":{"alcohol":9.4,"ph":3.51},"outputs":{"quality":5.2}}"#;
+    format!(
+        "predlog listens on http://{addr}\n\
+         predictions are kept in {}\n{upload}\n\
+         try:      curl -d '{body}' -H 'content-type: application/json' http://{addr}/v1/predictions\n\
+         and then: {}\n",
+        place(config.direct.store, dir),
+        query(config.direct.store, dir),
+    )
+}
+
+/// Where a store keeps its records.
+pub(super) fn place(store: Store, dir: &Path) -> String {
+    match store {
+        Store::Sqlite => dir.join("predictions.db").display().to_string(),
+        Store::Parquet => format!("{}/predictions/model_name=…/date=…/", dir.display()),
+    }
+}
+
+fn query(store: Store, dir: &Path) -> String {
+    let dir = dir.display();
+    match store {
+        Store::Sqlite => format!("sqlite3 {dir}/predictions.db 'select timestamp, model_name, inputs, outputs from predictions'"),
+        Store::Parquet => format!(
+            "duckdb -c \"select timestamp, model_name, inputs, outputs from read_parquet('{dir}/predictions/*/*/*.parquet', \
+             hive_partitioning = true, union_by_name = true)\"   (once a file is finished: see [rotation])"
+        ),
+    }
+}
+
+fn farewell(report: &Report) -> String {
+    let dropped: u64 = report.dropped.values().sum();
+    let mut text = format!(
+        "stopped: accepted={} delivered={} on_disk={} dropped={dropped} recovered={}\n",
+        report.accepted, report.delivered, report.on_disk, report.recovered
+    );
+    for (reason, count) in &report.dropped {
+        text.push_str(&format!("dropped: reason={reason} count={count}\n"));
+    }
+    if let Some(problem) = &report.problem {
+        text.push_str(&format!("problem: {problem}\n"));
+    }
+    text
+}

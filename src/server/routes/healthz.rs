@@ -1,0 +1,5 @@
+//! `GET /healthz`: the process answers.
+
+pub(crate) async fn get() -> &'static str {
+    "ok\n"
+}

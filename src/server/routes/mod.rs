@@ -1,0 +1,6 @@
+//! One endpoint a file.
+
+pub(super) mod healthz;
+pub(super) mod metrics;
+pub(super) mod predictions;
+pub(super) mod readyz;

@@ -55,14 +55,21 @@ fn main() {
             figures.iter_mut().zip(text.split_whitespace()).for_each(|(of, number)| of.push(number.parse().expect("a number")));
         }
     }
-    println!("\ndirect: {rows} predictions, medians of {ROUNDS} rounds\n{:<28} {:>12} {:>12} {:>10}", "", "rows/s", "CPU us/row", "peak MiB");
+    println!(
+        "\ndirect: {rows} predictions, medians of {ROUNDS} rounds\n{:<28} {:>12} {:>12} {:>10}",
+        "", "rows/s", "CPU us/row", "peak MiB"
+    );
     let rate = |at: usize| rows as f64 / median(figures[at][0].clone());
     for (at, (name, _)) in RUNS.iter().enumerate() {
         let (cpu, rss) = (median(figures[at][1].clone()), median(figures[at][2].clone()));
         println!("{name:<28} {:>12.0} {:>12.2} {:>10.0}", rate(at), cpu * 1e6 / rows as f64, rss);
     }
     println!("sqlite: predlog / bare rusqlite loop = {:.2}", rate(0) / rate(1));
-    println!("parquet: predlog / arrow-json + ArrowWriter = {:.2}, with two threads of it = {:.2}", rate(2) / rate(4), rate(2) / rate(5));
+    println!(
+        "parquet: predlog / arrow-json + ArrowWriter = {:.2}, with two threads of it = {:.2}",
+        rate(2) / rate(4),
+        rate(2) / rate(5)
+    );
 }
 
 fn config(dir: &Path, store: Store) -> Config {
@@ -107,7 +114,8 @@ fn predlog(rows: u64, dir: &Path, store: Store, encoded: bool) -> f64 {
 fn rusqlite_loop(rows: u64, dir: &Path) -> f64 {
     let lines = lines(4096);
     let values: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let texts: Vec<(String, String)> = values.iter().map(|value| (value["inputs"].to_string(), value["outputs"].to_string())).collect();
+    let texts: Vec<(String, String)> =
+        values.iter().map(|value| (value["inputs"].to_string(), value["outputs"].to_string())).collect();
     let database = rusqlite::Connection::open(dir.join("bare.db")).expect("a database");
     database
         .execute_batch(
@@ -195,7 +203,9 @@ fn arrow_json_two_threads(rows: u64, dir: &Path) -> f64 {
 
 /// Decodes the lines, again and again until there are `rows`, and writes them with zstd level 1 as predlog does.
 fn encode(lines: &str, rows: u64, path: &Path) {
-    let (schema, _) = infer_json_schema(Cursor::new(&lines[..ByteSize::mib(1).as_u64() as usize].rsplit_once('\n').expect("lines").0), None).expect("a schema");
+    let (schema, _) =
+        infer_json_schema(Cursor::new(&lines[..ByteSize::mib(1).as_u64() as usize].rsplit_once('\n').expect("lines").0), None)
+            .expect("a schema");
     let schema = Arc::new(schema);
     let compression = parquet::basic::Compression::ZSTD(parquet::basic::ZstdLevel::try_new(1).expect("a level"));
     let properties = parquet::file::properties::WriterProperties::builder().set_compression(compression).build();

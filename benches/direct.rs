@@ -24,6 +24,19 @@ const TRANSACTION: usize = 20_000;
 /// Longer than any run: a deadline that never comes.
 const LONG: Duration = Duration::from_secs(600);
 
+/// What the `predlog` program asks of glibc's allocator at its start (see `src/cli/memory.rs`), for all alike.
+#[cfg(target_env = "gnu")]
+fn keep_memory() {
+    // SAFETY: mallopt only sets parameters, and no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn keep_memory() {}
+
 type Run = fn(u64, &Path) -> f64;
 
 const RUNS: [(&str, Run); 6] = [
@@ -38,6 +51,7 @@ const RUNS: [(&str, Run); 6] = [
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let rows = arguments.first().and_then(|rows| rows.parse().ok()).unwrap_or(2_000_000);
+    keep_memory();
     if let Some(run) = arguments.get(1).and_then(|name| RUNS.iter().find(|run| run.0 == name)) {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let seconds = run.1(rows, dir.path());

@@ -1,6 +1,7 @@
 //! The program `predlog`. Standard output is for results, standard error for logs and problems.
 
 mod check;
+mod memory;
 mod serve;
 
 use crate::config::Config;
@@ -64,6 +65,7 @@ enum Command {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
+    memory::keep();
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

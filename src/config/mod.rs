@@ -3,7 +3,7 @@
 //! Each component defines its own settings; this module only puts them together, names what is wrong with them, and never lets a secret
 //! into a message.
 
-mod problem;
+pub(crate) mod problem;
 mod sections;
 mod source;
 mod validate;

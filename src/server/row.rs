@@ -4,7 +4,7 @@
 //! wants, so that an error can name the field.
 
 use crate::clock::Timestamp;
-use crate::config::nearest;
+use crate::config::problem::nearest;
 use crate::record::{MAX_ID_BYTES, MAX_MODEL_NAME_BYTES, MAX_TEXT_BYTES};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;

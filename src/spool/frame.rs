@@ -71,6 +71,8 @@ impl FrameMeta {
 #[derive(Debug)]
 pub(crate) struct FrameBuilder {
     raw: Vec<u8>,
+    /// Room for the compressed lines, kept.
+    packed: Vec<u8>,
     rows: u32,
     min_ts: i64,
     max_ts: i64,
@@ -79,7 +81,7 @@ pub(crate) struct FrameBuilder {
 
 impl Default for FrameBuilder {
     fn default() -> Self {
-        FrameBuilder { raw: Vec::new(), rows: 0, min_ts: i64::MAX, max_ts: i64::MIN, runs: Vec::new() }
+        FrameBuilder { raw: Vec::new(), packed: Vec::new(), rows: 0, min_ts: i64::MAX, max_ts: i64::MIN, runs: Vec::new() }
     }
 }
 
@@ -117,15 +119,17 @@ impl FrameBuilder {
         let start = out.len();
         let size = FIXED + self.runs.len() * RUN + 4;
         let header_bytes = 8 + size;
-        out.resize(start + header_bytes + zstd::zstd_safe::compress_bound(self.raw.len()), 0);
-        let compressed = match zstd.compress_to_buffer(&self.raw, &mut out[start + header_bytes..]) {
+        out.resize(start + header_bytes, 0);
+        self.packed.clear();
+        self.packed.reserve(zstd::zstd_safe::compress_bound(self.raw.len()));
+        let compressed = match zstd.compress_to_buffer(&self.raw, &mut self.packed) {
             Ok(compressed) => compressed,
             Err(error) => {
                 out.truncate(start);
                 return Err(error);
             }
         };
-        out.truncate(start + header_bytes + compressed);
+        out.extend_from_slice(&self.packed[..compressed]);
         let meta = FrameMeta {
             offset: offset + start as u64,
             header_bytes: header_bytes as u32,
@@ -139,7 +143,8 @@ impl FrameBuilder {
         let (header, body) = out[start..].split_at_mut(header_bytes);
         write_header(header, &meta, body);
         self.raw.clear();
-        *self = FrameBuilder { raw: std::mem::take(&mut self.raw), ..FrameBuilder::default() };
+        let (raw, packed) = (std::mem::take(&mut self.raw), std::mem::take(&mut self.packed));
+        *self = FrameBuilder { raw, packed, ..FrameBuilder::default() };
         Ok(meta)
     }
 }

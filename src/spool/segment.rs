@@ -102,15 +102,21 @@ pub(crate) fn read(path: &Path) -> io::Result<Contents> {
 }
 
 /// Reads the lines of frames of one segment.
-#[derive(Debug)]
 pub(crate) struct SegmentReader {
     file: File,
     compressed: Vec<u8>,
+    zstd: zstd::bulk::Decompressor<'static>,
+}
+
+impl std::fmt::Debug for SegmentReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SegmentReader").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 impl SegmentReader {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(SegmentReader { file: File::open(path)?, compressed: Vec::new() })
+        Ok(SegmentReader { file: File::open(path)?, compressed: Vec::new(), zstd: zstd::bulk::Decompressor::new()? })
     }
 
     /// The lines of `frame`, into `raw`, which is cleared first.
@@ -120,8 +126,7 @@ impl SegmentReader {
         self.file.read_exact(&mut self.compressed)?;
         raw.clear();
         raw.reserve(frame.raw_bytes as usize);
-        let mut zstd = zstd::bulk::Decompressor::new()?;
-        let len = zstd.decompress_to_buffer(&self.compressed, raw)?;
+        let len = self.zstd.decompress_to_buffer(&self.compressed, raw)?;
         if len == frame.raw_bytes as usize {
             Ok(())
         } else {

@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 /// The longest directory component in bytes. File systems allow 255; the rest is room for suffixes of tools that copy such a tree.
 pub const MAX_COMPONENT_BYTES: usize = 200;
 
-/// The name that Hive gives to the partition of rows whose column is null. Readers turn it into null.
+/// The name that Hive gives to the partition of rows whose column is null. Readers turn it into null: DuckDB before it undoes escapes, pyarrow and
+/// Polars after, so no escape helps. A model of this name gets a hash at the end, as one that is too long.
 const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 const PREFIX: &str = "model_name=";
@@ -20,8 +21,8 @@ const DAY_MICROS: i64 = 86_400_000_000;
 
 /// The directory component of a model: `model_name=<escaped>`, at most [`MAX_COMPONENT_BYTES`] bytes.
 ///
-/// A longer one is cut between characters (never inside an escape) and ends in `~` and the first 16 hex digits of the name's SHA-256;
-/// [`is_cut`] tells, and the files below it then carry the name in the column `model_name_full`.
+/// A longer one, and the one name that readers take for null, is cut between characters (never inside an escape) and ends in `~` and the
+/// first 16 hex digits of the name's SHA-256; [`is_cut`] tells, and the files below it then carry the name in the column `model_name_full`.
 pub fn model_partition(model_name: &str) -> String {
     let mut component = String::with_capacity(PREFIX.len() + model_name.len());
     component.push_str(PREFIX);
@@ -43,7 +44,7 @@ pub fn model_stem(model_name: &str) -> String {
 
 /// Whether [`model_partition`] of this name is cut, so that the directory alone does not give the name back.
 pub fn is_cut(model_name: &str) -> bool {
-    escaped_len(model_name) > MAX_COMPONENT_BYTES - PREFIX.len()
+    model_name == HIVE_NULL || escaped_len(model_name) > MAX_COMPONENT_BYTES - PREFIX.len()
 }
 
 /// The directory component of a UTC day: `date=YYYY-MM-DD` of a time in microseconds since 1970.
@@ -115,17 +116,11 @@ fn needs_escape(c: char) -> bool {
 }
 
 fn escaped_len(name: &str) -> usize {
-    if name == HIVE_NULL {
-        return name.len() + 2;
-    }
     name.chars().map(|c| if needs_escape(c) { 3 } else { c.len_utf8() }).sum()
 }
 
 fn escaped(name: &str, limit: usize) -> String {
-    if name == HIVE_NULL {
-        return format!("%5F{}", &name[1..]);
-    }
-    let cut = escaped_len(name) > limit;
+    let cut = name == HIVE_NULL || escaped_len(name) > limit;
     // "~" and 16 hex digits.
     let room = if cut { limit - 17 } else { limit };
     let mut out = String::with_capacity(limit.min(name.len() * 3));
@@ -179,7 +174,8 @@ mod tests {
         assert_eq!(model_partition("../a=b c%"), "model_name=..%2Fa%3Db c%25");
         assert_eq!(model_partition("a\0\n\u{7f}\"é😀"), "model_name=a%00%0A%7F%22é😀");
         assert_eq!(model_partition("[x]{y}^*?\\:#'"), "model_name=%5Bx%5D%7By%7D%5E%2A%3F%5C%3A%23%27");
-        assert_eq!(model_partition(HIVE_NULL), "model_name=%5F_HIVE_DEFAULT_PARTITION__");
+        assert_eq!(model_partition(HIVE_NULL), "model_name=__HIVE_DEFAULT_PARTITION__~8ec3cd044a1b2ac4");
+        assert!(is_cut(HIVE_NULL));
     }
 
     #[test]

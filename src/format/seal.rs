@@ -89,9 +89,9 @@ impl<'a> SealJob<'a> {
     /// Raw lines decoded at a time.
     pub const DEFAULT_WINDOW_BYTES: usize = 1 << 20;
     /// Raw frames held in memory.
-    pub const DEFAULT_MEMORY_BYTES: usize = 8 << 20;
+    pub const DEFAULT_MEMORY_BYTES: usize = 4 << 20;
 
-    /// A job with the default sizes, which takes at most 24 MiB, and without fsync.
+    /// A job with the default sizes, which takes about 24 MiB at its peak, and without fsync.
     pub fn new(
         model_name: &'a str,
         root: &'a Path,

@@ -410,12 +410,12 @@ impl Structs {
     /// Ends a row: keys that did not come are null.
     #[inline]
     pub fn end_row(&mut self, valid: bool) {
-        self.len += 1;
         for column in &mut self.columns {
-            if column.len() < self.len {
+            if column.len() <= self.len {
                 column.push_null();
             }
         }
+        self.len += 1;
         self.valid.append(valid);
     }
 
@@ -430,6 +430,7 @@ impl Structs {
     /// Decodes the object at the cursor.
     pub fn decode(&mut self, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
         let mut previous = None;
+        let mut missing = self.columns.len();
         if cursor.enter(b'}') {
             loop {
                 match self.keys.read(previous, cursor, &mut context.scratch)? {
@@ -439,7 +440,9 @@ impl Structs {
                         if column.len() > self.len {
                             column.truncate(self.len);
                             context.exact = false;
+                            missing += 1;
                         }
+                        missing -= 1;
                         column.decode(cursor, context)?;
                         previous = Some(at);
                     }
@@ -454,7 +457,12 @@ impl Structs {
                 }
             }
         }
-        self.end_row(true);
+        if missing > 0 {
+            self.end_row(true);
+        } else {
+            self.len += 1;
+            self.valid.append_non_null();
+        }
         Ok(())
     }
 

@@ -192,7 +192,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A number whose first byte (a digit or `-`) is at the cursor.
-    #[inline]
+    #[inline(always)]
     pub fn number(&mut self) -> Result<(Number, &'a str), Syntax> {
         let start = self.pos;
         match number::scan(self.rest()) {

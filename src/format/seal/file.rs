@@ -20,8 +20,8 @@ use super::super::path::{FileName, date_partition, day_of, is_cut, is_writer, mo
 use super::{BadLines, SealError, SealJob, SealedFile};
 
 /// A row group is closed when its encoded pages, or the memory that the writer takes, pass these.
-const ROW_GROUP_BYTES: usize = 8 << 20;
-const WRITER_MEMORY: usize = 12 << 20;
+const ROW_GROUP_BYTES: usize = 6 << 20;
+const WRITER_MEMORY: usize = 8 << 20;
 
 /// A file that is being written.
 struct Open {

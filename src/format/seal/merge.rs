@@ -4,6 +4,9 @@ use super::super::decode::time::Clock;
 use super::super::decode::{LineError, invalid_utf8, timestamp_of};
 use super::{BadLines, FrameInfo, FrameSource, SealError};
 
+/// Buffers that are kept for the next frames, in bytes.
+const SPARE_BYTES: usize = 2 << 20;
+
 /// A line of a loaded frame.
 #[derive(Clone, Copy)]
 struct Row {
@@ -103,7 +106,8 @@ impl Merge {
     fn release(&mut self, index: usize) {
         let text = std::mem::take(&mut self.loaded[index].text);
         self.loaded_bytes -= text.len();
-        if self.spare.is_empty() {
+        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
+        if spare + text.capacity() <= SPARE_BYTES {
             self.spare.push(text.into_bytes());
         }
     }

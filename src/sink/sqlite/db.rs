@@ -18,7 +18,7 @@ pub(super) const WAL_LIMIT: u64 = 32 << 20;
 /// Pages in the `-wal` file at which a commit also checkpoints: 16 MiB.
 const CHECKPOINT_PAGES: u32 = 4_096;
 /// SQLite keeps its time-out in an `i32` of milliseconds.
-const MAX_BUSY_TIMEOUT: Duration = Duration::from_secs(3_600);
+pub(super) const MAX_BUSY_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// What makes a file the same file: device and inode.
 pub(super) type Identity = (u64, u64);

@@ -16,11 +16,13 @@ const WRITER: usize = FIELDS + 1;
 const SEQ: usize = FIELDS + 2;
 const EXTRA: usize = FIELDS + 3;
 
+/// `OR ROLLBACK`, because without it SQLite journals the pages of each statement of several rows, to undo that statement alone: a tenth of the
+/// time, for what is undone as a whole here.
 fn insert_sql(rows: usize) -> String {
     let columns = KEYS.join(", ");
     let values = format!("({})", ["?"; COLUMNS].join(", "));
     let values = vec![values; rows].join(", ");
-    format!("INSERT INTO predictions(timestamp, {columns}, writer, seq, extra) VALUES {values}")
+    format!("INSERT OR ROLLBACK INTO predictions(timestamp, {columns}, writer, seq, extra) VALUES {values}")
 }
 
 /// The text of both statements, and what rows need while they are bound.

@@ -101,7 +101,8 @@ impl<'a> Parts<'a> {
             return None;
         }
         for (field, token) in TOKENS.iter().enumerate() {
-            if !line.get(at..)?.starts_with(token) {
+            // The first letter tells most keys apart.
+            if line.get(at + 2) != Some(&token[2]) || !line[at..].starts_with(token) {
                 continue;
             }
             let start = at + token.len();

@@ -1,6 +1,6 @@
 //! Retention by age and by size, in steps that are short enough for the thread that also writes; and a `-wal` file that stays small.
 
-use super::db::{WAL_LIMIT, suffixed};
+use super::db::{MAX_BUSY_TIMEOUT, WAL_LIMIT, suffixed};
 use super::error::Fault;
 use super::{SqliteSettings, rows};
 use crate::clock::Now;
@@ -105,7 +105,7 @@ fn checkpoint(conn: &Connection, settings: &SqliteSettings) -> Result<(), Fault>
     }
     conn.busy_timeout(CHECKPOINT_WAIT.min(settings.busy_timeout))?;
     let busy: rusqlite::Result<bool> = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
-    conn.busy_timeout(settings.busy_timeout.min(Duration::from_secs(3_600)))?;
+    conn.busy_timeout(settings.busy_timeout.min(MAX_BUSY_TIMEOUT))?;
     if busy? {
         tracing::debug!(path = %wal.display(), bytes, "a reader keeps the -wal file from being cut");
     }

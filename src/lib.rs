@@ -33,3 +33,8 @@ pub use logger::{Durability, Guard, Logger, LoggerSettings, Outcome, Overflow, R
 pub use record::Prediction;
 pub use record::encode::Invalid;
 pub use stats::DropReason;
+
+/// The Rust code of README.md is compiled and run by `cargo test --doc`.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

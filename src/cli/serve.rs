@@ -103,9 +103,9 @@ pub(super) fn place(store: Store, dir: &Path) -> String {
 fn query(store: Store, dir: &Path) -> String {
     let dir = dir.display();
     match store {
-        Store::Sqlite => format!("sqlite3 {dir}/predictions.db 'select timestamp, model_name, inputs, outputs from predictions'"),
+        Store::Sqlite => format!("sqlite3 {dir}/predictions.db 'select id, model_name, inputs, outputs from predictions'"),
         Store::Parquet => format!(
-            "duckdb -c \"select timestamp, model_name, inputs, outputs from read_parquet('{dir}/predictions/*/*/*.parquet', \
+            "duckdb -c \"select id, model_name, inputs, outputs from read_parquet('{dir}/predictions/*/*/*.parquet', \
              hive_partitioning = true, union_by_name = true)\"   (once a file is finished: see [rotation])"
         ),
     }

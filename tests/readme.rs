@@ -1,0 +1,94 @@
+//! What README.md says is so. Its Rust code is a doc test.
+#![cfg(feature = "cli")]
+
+mod support;
+
+use predlog::{Config, Logger, Prediction};
+use serde_json::json;
+use std::path::Path;
+use std::time::Duration;
+use support::readers::{output, python};
+use support::web::Web;
+
+const README: &str = include_str!("../README.md");
+const MAKEFILE: &str = include_str!("../Makefile");
+
+/// The code blocks of one language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("\n```{language}\n");
+    README.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect()
+}
+
+fn log_wines(dir: &Path, store: &str) {
+    let config = format!("[direct]\nstore = {store:?}\ndir = {:?}", dir.join("predlog-data"));
+    let (logger, guard) = Logger::open(&Config::from_toml(&config).unwrap()).unwrap();
+    for alcohol in [9.4, 11.25] {
+        let (inputs, outputs) = (json!({"alcohol": alcohol, "ph": 3.51}), json!({"quality": alcohol / 2.0}));
+        assert!(matches!(logger.log(Prediction::new("wine", "1", &inputs, &outputs)), predlog::Outcome::Accepted { .. }));
+    }
+    let report = guard.shutdown(Duration::from_secs(20));
+    assert_eq!(report.delivered, 2, "{report:?}");
+}
+
+#[test]
+fn its_targets_are_in_the_makefile() {
+    for target in ["run", "test", "demo"] {
+        assert!(README.contains(&format!("make {target}")) && MAKEFILE.contains(&format!("\n{target}: ")), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn its_curl_is_answered_with_its_answer() {
+    let body = README.split("curl -d '").nth(1).unwrap().split('\'').next().unwrap();
+    let answer = Web::new().post("application/json", &[], body).await;
+    assert_eq!((answer.status.as_u16(), answer.accepted()), (202, 1));
+    assert_eq!(answer.body.as_object().unwrap().keys().collect::<Vec<_>>(), ["accepted", "ids", "rejected"]);
+}
+
+#[test]
+fn its_configuration_is_one_and_its_keys_exist() {
+    let config = Config::from_toml(blocks("toml")[0]).unwrap();
+    assert_eq!(config.upload.url.as_deref(), Some("s3://predictions/team"));
+    let known = serde_json::to_value(Config::default()).unwrap();
+    let sections = known.as_object().unwrap();
+    let mut named = 0;
+    for quoted in README.split('`').skip(1).step_by(2) {
+        if let Some((section, key)) = quoted.split_once('.')
+            && let Some(keys) = sections.get(section).and_then(serde_json::Value::as_object)
+        {
+            named += 1;
+            assert!(keys.contains_key(key), "README.md names {quoted}, which is no key");
+        }
+    }
+    assert!(named > 20, "{named}");
+}
+
+#[test]
+fn its_sql_reads_the_sqlite_store() {
+    let dir = tempfile::tempdir().unwrap();
+    log_wines(dir.path(), "sqlite");
+    let db = rusqlite::Connection::open(dir.path().join("predlog-data/predictions.db")).unwrap();
+    let printed = README.split("predictions.db '").nth(1).unwrap().split('\'').next().unwrap();
+    for query in [printed, blocks("sql")[0]] {
+        let mut statement = db.prepare(query).unwrap();
+        assert_eq!(statement.query_map([], |_| Ok(())).unwrap().count(), 2, "{query}");
+    }
+    let quality: f64 = db.query_row(blocks("sql")[0], [], |row| row.get("quality")).unwrap();
+    assert_eq!(quality, 11.25 / 2.0);
+}
+
+#[test]
+fn its_python_reads_the_parquet_store() {
+    let dir = tempfile::tempdir().unwrap();
+    log_wines(dir.path(), "parquet");
+    let scripts = blocks("python");
+    assert_eq!(scripts.len(), 3);
+    for (at, script) in scripts.into_iter().enumerate() {
+        let file = dir.path().join(format!("readme_{at}.py"));
+        std::fs::write(&file, script).unwrap();
+        let mut command = python(file.to_str().unwrap());
+        command.current_dir(dir.path());
+        let printed = output(command);
+        assert!(printed.contains("11.25") && printed.contains("5.625"), "{script}\n{printed}");
+    }
+}

@@ -76,10 +76,12 @@ fn serialise(out: &mut Vec<u8>, inputs: &Features, outputs: &Output) {
     out.push(b'\n');
 }
 
+type Call = Box<dyn FnMut(&(Features, Output))>;
+
 /// A way to hand a prediction over, and what it holds open meanwhile.
 struct Way {
     name: &'static str,
-    call: Box<dyn FnMut(&(Features, Output))>,
+    call: Call,
     _open: Box<dyn std::any::Any>,
 }
 
@@ -88,7 +90,7 @@ fn predlog(name: &'static str, durability: Durability, dir: &std::path::Path) ->
     let (logger, guard): (Logger, Guard) =
         Logger::builder(settings).dir(dir).sink(Box::new(Discard(None))).open().expect("a logger in a temporary directory");
     let call = move |(inputs, outputs): &(Features, Output)| {
-        black_box(logger.log(Prediction::new("churn", "v2", inputs, outputs)));
+        let _ = black_box(logger.log(Prediction::new("churn", "v2", inputs, outputs)));
     };
     Way { name, call: Box::new(call), _open: Box::new(guard) }
 }

@@ -1,6 +1,8 @@
 //! `mode = "direct"`: from a [`Config`] to a running logger with its store and its upload.
 
-use crate::config::{Config, Mode, Store};
+#[cfg(any(feature = "sqlite", feature = "parquet"))]
+use crate::config::Store;
+use crate::config::{Config, Mode};
 use crate::error::{Error, ErrorKind};
 use crate::logger::builder::make_home;
 use crate::logger::home::Home;

@@ -40,7 +40,7 @@ pub fn features(n: u64) -> (Features, Output) {
         tenure_months: (random % 240) as u16,
         country: ["SE", "DE", "FR", "IT", "PL"][(random % 5) as usize],
         segment: ["retail", "private", "business"][(random % 3) as usize],
-        is_active: random % 2 == 0,
+        is_active: random.is_multiple_of(2),
         logins_30d: (random % 90) as u32,
         avg_session: (unit * 600.0) as f32,
         last_amount: (unit * 99_999.0).round() / 100.0,

@@ -9,8 +9,6 @@ mod source;
 mod validate;
 
 pub use crate::ship::UploadSettings;
-#[cfg(feature = "server")]
-pub(crate) use problem::nearest;
 pub use sections::{DirectSettings, Mode, ServerSettings, SqliteSettings, Store};
 
 use crate::batch::BatchSettings;

@@ -54,6 +54,7 @@ pub(crate) fn end_of_string(json: &[u8], at: usize) -> Option<usize> {
 }
 
 /// The index behind the value that starts at `at`, in text that a parser or our own encoder made.
+#[cfg(any(test, feature = "sqlite"))]
 #[inline]
 pub(crate) fn end_of_value(json: &[u8], at: usize) -> Option<usize> {
     match json.get(at)? {
@@ -69,6 +70,7 @@ pub(crate) fn end_of_value(json: &[u8], at: usize) -> Option<usize> {
     }
 }
 
+#[cfg(any(test, feature = "sqlite"))]
 fn end_of_nested(json: &[u8], at: usize) -> Option<usize> {
     let mut depth = 0usize;
     let mut at = at;
@@ -93,12 +95,14 @@ fn end_of_nested(json: &[u8], at: usize) -> Option<usize> {
 
 /// The fields of an object without white space: each key (the raw text between its quotes) with its value's raw text.
 /// Stops early where the text is not that.
+#[cfg(any(test, feature = "sqlite"))]
 #[derive(Debug, Clone)]
 pub(crate) struct Fields<'a> {
     json: &'a [u8],
     at: usize,
 }
 
+#[cfg(any(test, feature = "sqlite"))]
 impl<'a> Fields<'a> {
     /// `None` when `json` is not an object.
     pub(crate) fn of(json: &'a [u8]) -> Option<Self> {
@@ -106,6 +110,7 @@ impl<'a> Fields<'a> {
     }
 }
 
+#[cfg(any(test, feature = "sqlite"))]
 impl<'a> Iterator for Fields<'a> {
     type Item = (&'a [u8], &'a [u8]);
 

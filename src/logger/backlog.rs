@@ -147,12 +147,11 @@ impl Backlog {
     /// Opens the next segment that the sink does not take whole. `false` when there is none.
     fn open_next(&mut self, sink: &mut dyn Sink, stats: &Stats) -> Result<bool, SinkError> {
         let Some(path) = self.segments.front().cloned() else { return Ok(false) };
-        let opened = spool::open_closed(&path)
-            .and_then(|segment| Ok(segment.map(|segment| SegmentReader::open(&path).map(|reader| (segment, reader)))));
+        let opened = spool::open_closed(&path);
         let read = |error: io::Error| SinkError::io("spool", "read", &path, &error);
         match opened.map_err(read)? {
-            Some(opened) => {
-                let (segment, reader) = opened.map_err(read)?;
+            Some(segment) => {
+                let reader = SegmentReader::open(&path).map_err(read)?;
                 if segment.frames.first().and_then(|frame| frame.runs.first()).is_none_or(|run| run.writer.process() != self.own)
                 {
                     stats.recovered.fetch_add(segment.rows, Ordering::Relaxed);

@@ -256,6 +256,7 @@ impl Guard {
         self.end(Instant::now() + deadline).unwrap_or_default()
     }
 
+    #[cfg(feature = "upload")]
     pub(crate) fn attach(&mut self, service: Box<dyn Service>) {
         self.after.push(service);
     }

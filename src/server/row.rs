@@ -29,6 +29,9 @@ const FIELDS: [&str; 14] = [
     "traceparent",
 ];
 
+/// A key of `metadata` with its value.
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// A row that can be logged.
 #[derive(Debug)]
 pub(super) struct Row<'a> {
@@ -44,7 +47,7 @@ pub(super) struct Row<'a> {
     pub(super) error: Option<Cow<'a, str>>,
     pub(super) latency_ms: Option<f64>,
     pub(super) sample_weight: Option<f64>,
-    pub(super) metadata: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    pub(super) metadata: Vec<Pair<'a>>,
     pub(super) traceparent: Option<Cow<'a, str>>,
 }
 
@@ -206,7 +209,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn metadata(&self) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, String> {
+    fn metadata(&self) -> Result<Vec<Pair<'a>>, String> {
         let Some(pairs): Option<Pairs<'a>> = self.read("metadata", "an object of strings")? else { return Ok(Vec::new()) };
         let mut metadata: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::with_capacity(pairs.0.len());
         for (key, value) in pairs.0 {

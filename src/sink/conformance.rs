@@ -56,12 +56,14 @@ impl Row {
     }
 }
 
+type Case<H> = fn(&mut H);
+
 /// Runs every case, each on a fresh harness.
 ///
 /// # Panics
 /// Where the sink breaks its contract, with the case's name.
 pub fn run<H: Harness>(mut fresh: impl FnMut() -> H) {
-    let cases: [(&str, fn(&mut H)); 9] = [
+    let cases: [(&str, Case<H>); 9] = [
         ("what is committed is stored, to the value", stores_what_is_committed),
         ("what is given twice is stored once", stores_once),
         ("what is given again after a restart is stored once", stores_once_over_restarts),

@@ -194,7 +194,10 @@ pub(crate) fn parse(bytes: &[u8], offset: u64) -> Parsed {
     }
     let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let size = u32_at(4) as usize;
-    if bytes[..4] != MAGIC || size < FIXED + 4 || (size - FIXED - 4) % RUN != 0 || size > FIXED + 4 + RUN * usize::from(u16::MAX)
+    if bytes[..4] != MAGIC
+        || size < FIXED + 4
+        || !(size - FIXED - 4).is_multiple_of(RUN)
+        || size > FIXED + 4 + RUN * usize::from(u16::MAX)
     {
         return Parsed::Damaged;
     }

@@ -179,6 +179,7 @@ impl Spool {
     }
 
     /// The open segments as they are now.
+    #[cfg(feature = "parquet")]
     pub(crate) fn open_segments(&self) -> impl Iterator<Item = ClosedSegment> + '_ {
         self.open.values().map(OpenSegment::contents)
     }
@@ -327,6 +328,7 @@ impl SpoolIndex {
     }
 
     /// Adds a range that a finished file holds.
+    #[cfg(feature = "parquet")]
     pub(crate) fn add_range(&mut self, model_name: &str, writer: Writer, first: u64, last: u64) {
         let mut model = Vec::new();
         crate::json::escape::write_escaped(&mut model, model_name.as_bytes());
@@ -334,6 +336,7 @@ impl SpoolIndex {
     }
 
     /// Adds a batch that was appended whole.
+    #[cfg(feature = "parquet")]
     pub(crate) fn add_batch(&mut self, batch: &Batch<'_>) {
         for chunk in &batch.chunks {
             for (seq, line) in chunk.lines() {

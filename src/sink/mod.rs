@@ -32,7 +32,7 @@ use std::fmt;
 ///
 /// *Order.* Chunks come in the order of their writer's seq within a batch; replays may come behind live batches.
 ///
-/// The suite in [`conformance`](crate::sink::conformance) checks all of this, and every sink here runs it.
+/// The suite in [`conformance`] checks all of this, and every sink here runs it.
 pub trait Sink: Send {
     /// The name in metrics and messages: `sqlite`.
     fn name(&self) -> &'static str;

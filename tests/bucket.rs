@@ -1,0 +1,162 @@
+//! kill -9 of the process that logs and uploads, while the bucket's server is killed, slow, cut off, or answers 500 and 503: when all has healed,
+//! every accepted record is in the bucket once, and the local disk is back under its bound.
+//!
+//! This program is its own child: `child <dir> <store> <endpoint> <seen> <first>` logs, `drain <dir> <store> <endpoint>` delivers the rest.
+
+mod crash;
+mod stored;
+mod support;
+
+use futures_util::TryStreamExt;
+use object_store::{ObjectStore, ObjectStoreExt};
+use predlog::Config;
+use predlog::config::Store;
+use serde_json::json;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use support::fault_proxy::FaultProxy;
+use support::readers::{ReadOptions, read_table};
+use support::s3::Minio;
+use support::toxiproxy::{Proxy, Toxiproxy};
+
+const KILLS: u64 = 12;
+const RATE: u64 = 20_000;
+const BUCKET: &str = "faults";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some("child") => {
+            let first = arguments[6].parse().expect("a number");
+            return crash::log_until_killed(&config(&arguments), RATE, Path::new(&arguments[5]), first);
+        }
+        Some("drain") => {
+            let config = config(&arguments);
+            return crash::drain(&config, || wait_for_upload(&config));
+        }
+        Some("--list") => return,
+        _ => {}
+    }
+    for store in [Store::Sqlite, Store::Parquet] {
+        faults(store);
+        println!(
+            "test {store:?}: every accepted record is in the bucket once after {KILLS} kills and its server's faults ... ok"
+        );
+    }
+    println!("2 passed, 0 failed");
+}
+
+fn config(arguments: &[String]) -> Config {
+    let mut config = Config::default();
+    config.direct.dir = arguments[2].clone().into();
+    config.direct.store = if arguments[3] == "Sqlite" { Store::Sqlite } else { Store::Parquet };
+    // Many small uploads in a child's short life, and files that go once they are uploaded.
+    config.direct.retain = (config.direct.store == Store::Parquet).then_some(Duration::from_secs(1));
+    config.rotation.max_rows = 3_000;
+    config.batch.max_age = Duration::from_millis(10);
+    config.upload.url = Some(format!("s3://{BUCKET}/{}", arguments[3]));
+    config.upload.endpoint = Some(arguments[4].clone());
+    config.upload.every = Duration::from_secs(1);
+    config.upload.max_rows = 5_000;
+    config
+}
+
+/// Nothing waits any more, and what was uploaded is gone from the local disk.
+fn wait_for_upload(config: &Config) {
+    let dir = &config.direct.dir;
+    let left = || ["outbox", "export", "predictions"].iter().flat_map(|name| stored::files(&dir.join(name))).count();
+    support::process::wait_until("all is uploaded and the local files are gone", Duration::from_secs(120), || left() == 0);
+}
+
+/// The server, behind what slows it down and what answers in its place.
+struct Faults {
+    minio: Minio,
+    _toxiproxy: Toxiproxy,
+    line: Proxy,
+    answers: FaultProxy,
+}
+
+impl Faults {
+    fn start() -> Self {
+        let minio = Minio::start();
+        minio.create_bucket(BUCKET);
+        let toxiproxy = Toxiproxy::start();
+        let line = toxiproxy.proxy(minio.address());
+        let answers = FaultProxy::start(line.address());
+        Faults { minio, _toxiproxy: toxiproxy, line, answers }
+    }
+
+    /// Another fault for each kill.
+    fn next(&mut self, kill: u64) {
+        match kill % 6 {
+            0 => self.answers.answer_with(503),
+            1 => self.answers.answer_with(500),
+            // Carried out, and then disowned: the client must find that it is stored.
+            2 => self.answers.forward_then_answer_with(500),
+            3 => self.minio.stop(),
+            4 => {
+                for stream in ["upstream", "downstream"] {
+                    self.line.add_toxic(&json!({"type": "bandwidth", "stream": stream, "attributes": {"rate": 1}}));
+                }
+            }
+            _ => self.line.disable(),
+        }
+    }
+
+    fn heal(&mut self, kill: u64) {
+        match kill % 6 {
+            0..=2 => self.answers.pass(),
+            3 => self.minio.start_again(),
+            4 => self.line.remove_toxics(),
+            _ => self.line.enable(),
+        }
+    }
+}
+
+fn faults(store: Store) {
+    let mut faults = Faults::start();
+    let work = tempfile::tempdir().expect("a temporary directory");
+    let dir = work.path().join("data");
+    let command = |word: &str, faults: &Faults| {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.arg(word).arg(&dir).arg(format!("{store:?}")).arg(faults.answers.endpoint()).envs(faults.minio.env());
+        command
+    };
+    let mut noted = Vec::new();
+    for kill in 0..KILLS {
+        let (seen, first) = (work.path().join(format!("seen-{kill}")), kill * crash::PER_CHILD);
+        // Every other time the child starts in health, and the fault comes while it works.
+        if kill % 2 == 0 {
+            faults.next(kill);
+        }
+        let child = command("child", &faults).arg(&seen).arg(first.to_string()).spawn().expect("the child starts");
+        if kill % 2 == 1 {
+            std::thread::sleep(Duration::from_millis(400));
+            faults.next(kill);
+        }
+        noted.push(crash::kill_at_random(child, seen, first, Duration::from_millis(1_500)));
+        faults.heal(kill);
+    }
+    let status = command("drain", &faults).status().expect("the last start");
+    assert!(status.success(), "{status}");
+    let rows = objects(&faults.minio, &format!("{store:?}"));
+    crash::assert_stored(&format!("{store:?} in the bucket"), &rows, &noted, 10_000);
+    let options = ReadOptions { under: String::new(), env: faults.minio.env() };
+    let read = read_table("duckdb", &format!("s3://{BUCKET}/{store:?}/predictions"), &options);
+    assert_eq!(read.len(), rows.len(), "DuckDB reads the same rows");
+}
+
+fn objects(minio: &Minio, prefix: &str) -> Vec<stored::Row> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let bucket = minio.store(BUCKET);
+        let listed: Vec<_> = bucket.list(Some(&prefix.into())).try_collect().await.expect("the objects");
+        let mut rows = Vec::new();
+        for object in listed {
+            let bytes = bucket.get(&object.location).await.expect("an object").bytes().await.expect("its bytes");
+            rows.extend(stored::parquet_file(bytes.to_vec()));
+        }
+        rows
+    })
+}

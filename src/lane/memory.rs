@@ -59,6 +59,7 @@ impl Memory {
     }
 
     fn over(mut map: MmapMut, process: Uuid, lanes: usize, buffer_bytes: usize) -> io::Result<Self> {
+        populate(&map);
         let header = Header { process, lanes, buffer_bytes };
         map[..Header::LEN].copy_from_slice(&header.to_bytes());
         let base = map.as_mut_ptr();
@@ -102,6 +103,18 @@ impl Memory {
         self.map.flush()
     }
 }
+
+/// Makes all pages present and writable now: a first touch is a page fault, which would cost a call of `log()` more than all else that it does.
+/// A kernel that does not know how (Linux before 5.14) leaves it to the first touches.
+#[cfg(target_os = "linux")]
+fn populate(map: &MmapMut) {
+    if let Err(error) = map.advise(memmap2::Advice::PopulateWrite) {
+        tracing::debug!(%error, "the lanes' pages are not made present at the start");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn populate(_map: &MmapMut) {}
 
 /// The first page of a lanes file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -50,7 +50,7 @@ const RUNS: [(&str, Run); 6] = [
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let rows = arguments.first().and_then(|rows| rows.parse().ok()).unwrap_or(2_000_000);
+    let rows = arguments.first().and_then(|rows| rows.parse().ok()).unwrap_or(4_000_000);
     keep_memory();
     if let Some(run) = arguments.get(1).and_then(|name| RUNS.iter().find(|run| run.0 == name)) {
         let dir = tempfile::tempdir().expect("a temporary directory");

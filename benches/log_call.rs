@@ -5,9 +5,7 @@
 
 mod support;
 
-use predlog::batch::Batch;
-use predlog::clock::Now;
-use predlog::sink::{Maintained, Sink, SinkError};
+use predlog::sink::discard::DiscardSink;
 use predlog::{Durability, Guard, Logger, LoggerSettings, Prediction};
 use serde::Serialize;
 use std::hint::black_box;
@@ -19,37 +17,6 @@ const RATE: u64 = 100_000;
 const PACED: Duration = Duration::from_secs(2);
 const FLAT_OUT: u64 = 1_000_000;
 const PASSES: usize = 5;
-
-/// Owns at once what it is given: the store's own work is measured by the bench `direct`.
-struct Discard(Option<u64>);
-
-impl Sink for Discard {
-    fn name(&self) -> &'static str {
-        "discard"
-    }
-    fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        self.0 = Some(batch.id);
-        Ok(())
-    }
-    fn commit(&mut self) -> Result<Option<u64>, SinkError> {
-        Ok(self.0)
-    }
-    fn maintain(&mut self, _: Now, _: bool) -> Result<Maintained, SinkError> {
-        Ok(Maintained::default())
-    }
-    fn probe(&mut self) -> Result<(), SinkError> {
-        Ok(())
-    }
-    fn spools(&self) -> bool {
-        false
-    }
-    fn adopt(&mut self, segment: &std::path::Path) -> Result<(), SinkError> {
-        unreachable!("it never spools: {}", segment.display())
-    }
-    fn close(&mut self, _: Now) -> Result<Maintained, SinkError> {
-        Ok(Maintained::default())
-    }
-}
 
 /// The same record as a struct, for those who serialise it themselves.
 #[derive(Serialize)]
@@ -87,8 +54,11 @@ struct Way {
 
 fn predlog(name: &'static str, durability: Durability, dir: &std::path::Path) -> Way {
     let settings = LoggerSettings { durability, ..LoggerSettings::default() };
-    let (logger, guard): (Logger, Guard) =
-        Logger::builder(settings).dir(dir).sink(Box::new(Discard(None))).open().expect("a logger in a temporary directory");
+    let (logger, guard): (Logger, Guard) = Logger::builder(settings)
+        .dir(dir)
+        .sink(Box::new(DiscardSink::default()))
+        .open()
+        .expect("a logger in a temporary directory");
     let call = move |(inputs, outputs): &(Features, Output)| {
         let _ = black_box(logger.log(Prediction::new("churn", "v2", inputs, outputs)));
     };

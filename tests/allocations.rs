@@ -1,8 +1,6 @@
 //! `log()` asks for no memory once a thread has logged before: proved by counting what the allocator is asked for.
 
-use predlog::batch::Batch;
-use predlog::clock::Now;
-use predlog::sink::{Maintained, Sink, SinkError};
+use predlog::sink::discard::DiscardSink;
 use predlog::{Durability, Logger, LoggerSettings, Outcome, Prediction};
 use serde::Serialize;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -41,37 +39,6 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Owns at once what it is given.
-struct Discard(Option<u64>);
-
-impl Sink for Discard {
-    fn name(&self) -> &'static str {
-        "discard"
-    }
-    fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        self.0 = Some(batch.id);
-        Ok(())
-    }
-    fn commit(&mut self) -> Result<Option<u64>, SinkError> {
-        Ok(self.0)
-    }
-    fn maintain(&mut self, _: Now, _: bool) -> Result<Maintained, SinkError> {
-        Ok(Maintained::default())
-    }
-    fn probe(&mut self) -> Result<(), SinkError> {
-        Ok(())
-    }
-    fn spools(&self) -> bool {
-        false
-    }
-    fn adopt(&mut self, segment: &std::path::Path) -> Result<(), SinkError> {
-        unreachable!("it never spools: {}", segment.display())
-    }
-    fn close(&mut self, _: Now) -> Result<Maintained, SinkError> {
-        Ok(Maintained::default())
-    }
-}
-
 #[derive(Serialize)]
 struct Features<'a> {
     age: u32,
@@ -87,7 +54,7 @@ fn a_thread_that_has_logged_before_asks_for_no_memory() {
     for durability in [Durability::Memory, Durability::Process] {
         let dir = tempfile::tempdir().unwrap();
         let settings = LoggerSettings { durability, ..LoggerSettings::default() };
-        let (logger, guard) = Logger::builder(settings).dir(dir.path()).sink(Box::new(Discard(None))).open().unwrap();
+        let (logger, guard) = Logger::builder(settings).dir(dir.path()).sink(Box::new(DiscardSink::default())).open().unwrap();
         let features = |n: u32| Features {
             age: n,
             income: f64::from(n) / 3.0,

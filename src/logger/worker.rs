@@ -229,13 +229,7 @@ impl Worker {
             Durability::Fsync => spool.sync().map(|()| rows),
             Durability::Memory | Durability::Process => Ok(rows),
         };
-        Some(appended.and_then(durable).map_err(|error| {
-            let kind = match error.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => SinkErrorKind::NoSpace,
-                _ => SinkErrorKind::Unavailable,
-            };
-            SinkError::new("spool", kind, format!("cannot append to the spool: {error}"))
-        }))
+        Some(appended.and_then(durable).map_err(|error| SinkError::io("spool", "append to the spool", spool.root(), &error)))
     }
 
     /// Asks the sink what it owns by now, and frees those buffers.

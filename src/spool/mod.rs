@@ -74,6 +74,11 @@ impl Spool {
         Ok(Spool { root, open: HashMap::new(), zstd: Zstd(zstd), scratch: Vec::new(), created: 0 })
     }
 
+    /// Where the segments lie.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Appends the records of `batch` for which `keep(model, writer, seq)` holds, and returns how many those were.
     /// All of them are in the files when this returns, or none.
     pub(crate) fn append(&mut self, batch: &Batch<'_>, now: Now, keep: impl Fn(&[u8], Writer, u64) -> bool) -> io::Result<u64> {

@@ -51,8 +51,8 @@ fn config(arguments: &[String]) -> Config {
     let mut config = Config::default();
     config.direct.dir = arguments[2].clone().into();
     config.direct.store = if arguments[3] == "Sqlite" { Store::Sqlite } else { Store::Parquet };
-    // Many small uploads in a child's short life, and files that go once they are uploaded.
-    config.direct.retain = (config.direct.store == Store::Parquet).then_some(Duration::from_secs(1));
+    // Many small uploads in a child's short life, and files and rows that go once they are uploaded.
+    config.direct.retain = Some(Duration::from_secs(1));
     config.rotation.max_rows = 3_000;
     config.batch.max_age = Duration::from_millis(10);
     config.upload.url = Some(format!("s3://{BUCKET}/{}", arguments[3]));
@@ -65,8 +65,13 @@ fn config(arguments: &[String]) -> Config {
 /// Nothing waits any more, and what was uploaded is gone from the local disk.
 fn wait_for_upload(config: &Config) {
     let dir = &config.direct.dir;
-    let left = || ["outbox", "export", "predictions"].iter().flat_map(|name| stored::files(&dir.join(name))).count();
-    support::process::wait_until("all is uploaded and the local files are gone", Duration::from_secs(120), || left() == 0);
+    let files = || ["outbox", "export", "predictions"].iter().flat_map(|name| stored::files(&dir.join(name))).count();
+    // A row stays until it is uploaded, so none says that all are.
+    let rows = || if config.direct.store == Store::Sqlite { stored::sqlite(dir).len() } else { 0 };
+    let left = || files() + rows();
+    support::process::wait_until("all is uploaded and the local files and rows are gone", Duration::from_secs(120), || {
+        left() == 0
+    });
 }
 
 /// The server, behind what slows it down and what answers in its place.
@@ -104,6 +109,14 @@ impl Faults {
         }
     }
 
+    /// Returns once the fault has been met, where that can be counted.
+    fn wait_until_met(&self, kill: u64) {
+        let before = self.answers.faults();
+        if kill % 6 <= 2 {
+            support::process::wait_until("an upload meets the fault", Duration::from_secs(30), || self.answers.faults() > before);
+        }
+    }
+
     fn heal(&mut self, kill: u64) {
         match kill % 6 {
             0..=2 => self.answers.pass(),
@@ -135,6 +148,7 @@ fn faults(store: Store) {
             std::thread::sleep(Duration::from_millis(400));
             faults.next(kill);
         }
+        faults.wait_until_met(kill);
         noted.push(crash::kill_at_random(child, seen, first, Duration::from_millis(1_500)));
         faults.heal(kill);
     }

@@ -122,24 +122,31 @@ impl Lanes {
         buffer_bytes.saturating_sub(OVERHEAD)
     }
 
-    /// Appends a line to this thread's lane, or to another when that one is in use just now.
+    /// Appends a line to this thread's lane, or to another when that one is in use just now, or full.
     #[inline]
     pub(crate) fn push(&self, line: &[u8]) -> Push {
         let own = thread_number() % self.lanes.len();
         if let Some(state) = self.lanes[own].state.try_lock() {
-            return self.push_locked(own, state, line);
+            let pushed = self.push_locked(own, state, line);
+            if pushed != Push::Full {
+                return pushed;
+            }
         }
-        self.push_contended(own, line)
+        self.push_elsewhere(own, line)
     }
 
     #[cold]
-    fn push_contended(&self, own: usize, line: &[u8]) -> Push {
+    fn push_elsewhere(&self, own: usize, line: &[u8]) -> Push {
         for step in 1..self.lanes.len() {
             let at = (own + step) % self.lanes.len();
             if let Some(state) = self.lanes[at].state.try_lock() {
-                return self.push_locked(at, state, line);
+                let pushed = self.push_locked(at, state, line);
+                if pushed != Push::Full {
+                    return pushed;
+                }
             }
         }
+        // All are in use or full: waits for one's own, for as long as a copy takes.
         self.push_locked(own, self.lanes[own].state.lock(), line)
     }
 
@@ -152,7 +159,8 @@ impl Lanes {
         }
         let mut wake = false;
         if state.buffers[state.active].len + line.len() + OVERHEAD > self.buffer_bytes {
-            if !state.swap(&self.memory, at, Stage::Sealed) || line.len() + OVERHEAD > self.buffer_bytes {
+            // A line that no buffer can take must not cost the active one its place.
+            if line.len() + OVERHEAD > self.buffer_bytes || !state.swap(&self.memory, at, Stage::Sealed) {
                 return Push::Full;
             }
             wake = true;

@@ -57,6 +57,16 @@ fn a_full_lane_says_so_and_takes_again_when_a_buffer_is_released() {
 }
 
 #[test]
+fn one_thread_fills_all_lanes_before_it_is_refused() {
+    let lanes = Lanes::in_memory(process(), 3, BUFFER).unwrap();
+    let line = vec![b'x'; 1_000];
+    while matches!(lanes.push(&line), Push::Accepted { .. }) {}
+    let accepted = lanes.accepted();
+    assert!(accepted.iter().all(|&rows| rows == accepted[0] && rows > 0), "{accepted:?}");
+    assert!(lanes.pending().bytes + 6 * 1_100 > lanes.capacity(), "{:?} of {}", lanes.pending(), lanes.capacity());
+}
+
+#[test]
 fn a_line_longer_than_a_buffer_is_refused_and_does_no_harm() {
     let lanes = Lanes::in_memory(process(), 1, BUFFER).unwrap();
     assert_eq!(lanes.push(&vec![b'x'; BUFFER]), Push::Full);

@@ -103,46 +103,55 @@ fn files_of_others_and_of_newer_versions_are_refused_and_left_as_they_are() {
     }
 }
 
-/// A file system of 3 MiB, where the test may mount one. (A unit test has SQLite's own limit of pages, which needs no right.)
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path) -> Option<Self> {
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(at).output();
-        status.is_ok_and(|output| output.status.success()).then(|| SmallDisk(at.to_owned()))
+/// Runs `body` on a file system of 3 MiB: this test again, alone, in a mount namespace of its own.
+fn on_a_small_disk(test: &str, body: impl FnOnce(&Path)) {
+    const INSIDE: &str = "PREDLOG_TEST_SMALL_DISK";
+    if let Some(disk) = std::env::var_os(INSIDE) {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(&disk).status();
+        assert!(mounted.is_ok_and(|status| status.success()), "cannot mount a tmpfs");
+        return body(Path::new(&disk));
     }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
+    let dir = tempfile::tempdir().unwrap();
+    let mut unshare = Command::new("unshare");
+    unshare.arg("--mount");
+    if !rustix::process::geteuid().is_root() {
+        unshare.arg("--map-root-user");
     }
+    unshare.arg(std::env::current_exe().unwrap()).args(["--exact", &format!("damage::{test}"), "--nocapture"]);
+    let output = unshare.env(INSIDE, dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "run the tests as root or allow user namespaces: {said}{why}");
 }
 
 #[test]
 fn a_full_disk_is_no_space_and_recovers() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(dir.path()) else { return };
-    let mut sink = open(&disk.0);
+    on_a_small_disk("a_full_disk_is_no_space_and_recovers", fill_and_recover);
+}
+
+fn fill_and_recover(disk: &Path) {
+    let mut sink = open(disk);
     let lines = wine(1, 0..2_500);
-    fs::write(disk.0.join("ballast"), vec![0u8; 2_600_000]).unwrap();
+    fs::write(disk.join("ballast"), vec![0u8; 2_600_000]).unwrap();
     assert_eq!(try_store(&mut sink, 1, &lines), Err(SinkErrorKind::NoSpace));
     assert_eq!(try_store(&mut sink, 2, &lines), Err(SinkErrorKind::NoSpace));
-    fs::remove_file(disk.0.join("ballast")).unwrap();
+    fs::remove_file(disk.join("ballast")).unwrap();
     sink.probe().unwrap();
     store(&mut sink, 3, &lines);
     store(&mut sink, 4, &lines);
     drop(sink);
-    assert_eq!(stored_seqs(&disk.0), (0..2_500).collect::<Vec<_>>());
+    assert_eq!(stored_seqs(disk), (0..2_500).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_disk_that_is_full_at_the_start_is_opened_later() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(dir.path()) else { return };
-    let _ = fs::write(disk.0.join("ballast"), vec![0u8; 4_000_000]);
-    let mut sink = open(&disk.0);
+    on_a_small_disk("a_disk_that_is_full_at_the_start_is_opened_later", start_full);
+}
+
+fn start_full(disk: &Path) {
+    let _ = fs::write(disk.join("ballast"), vec![0u8; 4_000_000]);
+    let mut sink = open(disk);
     assert_eq!(sink.probe().unwrap_err().kind, SinkErrorKind::NoSpace);
-    fs::remove_file(disk.0.join("ballast")).unwrap();
+    fs::remove_file(disk.join("ballast")).unwrap();
     store(&mut sink, 1, &wine(1, 0..10));
 }

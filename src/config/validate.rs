@@ -4,6 +4,7 @@ use super::problem::without_credentials;
 use super::source::Sources;
 use super::{Config, Mode, Store};
 use crate::error::{Error, ErrorKind};
+use crate::lane::BUFFERS;
 use crate::logger::Overflow;
 use bytesize::ByteSize;
 use humantime_serde::re::humantime::format_duration;
@@ -100,12 +101,12 @@ impl Checks<'_> {
         if logger.overflow == Overflow::Block {
             self.duration("logger.block_limit", logger.block_limit, MILLISECOND, Duration::from_secs(60));
         }
-        // Each lane has two buffers, and each must take a whole record.
-        if logger.max_record_bytes.as_u64().saturating_mul(2) > logger.queue_bytes.as_u64() {
+        // Each lane has a few buffers, and each must take a whole record.
+        if logger.max_record_bytes.as_u64().saturating_mul(BUFFERS as u64) > logger.queue_bytes.as_u64() {
             self.conflict(
                 ("logger.max_record_bytes", logger.max_record_bytes.to_string()),
                 ("logger.queue_bytes", logger.queue_bytes.to_string()),
-                "the queue must have room for two of the largest records",
+                &format!("the queue must have room for {BUFFERS} of the largest records"),
             );
         }
     }

@@ -1,10 +1,10 @@
 //! The memory under the lanes: a file mapped shared, or anonymous pages.
 //!
 //! Layout: one page with the header (magic, version, number of lanes, bytes of a buffer, process), [`CONTROL_BYTES`] of control blocks
-//! ([`Control`], two a lane), then the buffers, lane by lane. All numbers are little-endian: a directory does not move between machines of
+//! ([`Control`], [`BUFFERS`] a lane), then the buffers, lane by lane. All numbers are little-endian: a directory does not move between machines of
 //! different byte orders while a process is down.
 
-use super::MAX_LANES;
+use super::{BUFFERS, MAX_LANES};
 use memmap2::{MmapMut, MmapOptions};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,9 +13,9 @@ use std::sync::atomic::AtomicU64;
 use uuid::Uuid;
 
 const MAGIC: &[u8; 8] = b"PREDLANE";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 4096;
-const CONTROL_BYTES: usize = MAX_LANES * 2 * size_of::<Control>();
+const CONTROL_BYTES: usize = MAX_LANES * BUFFERS * size_of::<Control>();
 
 /// A buffer's state as the next process reads it. A buffer holds records that nobody owns while `released` < `epoch`.
 #[repr(C, align(64))]
@@ -67,10 +67,10 @@ impl Memory {
     }
 
     pub(super) fn control(&self, lane: usize, buffer: usize) -> &Control {
-        assert!(lane < MAX_LANES && buffer < 2, "lane={lane} buffer={buffer}");
+        assert!(lane < MAX_LANES && buffer < BUFFERS, "lane={lane} buffer={buffer}");
         // SAFETY: the control blocks lie in the map (each map is longer), are aligned to 64 bytes since the map is to a page, and are only
         // ever reached as atomics.
-        unsafe { &*self.base.add(HEADER_BYTES).cast::<Control>().add(lane * 2 + buffer) }
+        unsafe { &*self.base.add(HEADER_BYTES).cast::<Control>().add(lane * BUFFERS + buffer) }
     }
 
     /// # Safety
@@ -163,7 +163,7 @@ impl Header {
 
     /// A buffer's control numbers and its bytes, from a whole lanes file: (base_seq, epoch, released, data).
     pub(super) fn buffer<'a>(&self, file: &'a [u8], lane: usize, buffer: usize) -> (u64, u64, u64, &'a [u8]) {
-        let control = HEADER_BYTES + (lane * 2 + buffer) * size_of::<Control>();
+        let control = HEADER_BYTES + (lane * BUFFERS + buffer) * size_of::<Control>();
         let number = |at: usize| {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(&file[control + at..control + at + 8]);
@@ -175,7 +175,7 @@ impl Header {
 }
 
 fn data_at(lane: usize, buffer: usize, buffer_bytes: usize) -> usize {
-    HEADER_BYTES + CONTROL_BYTES + (lane * 2 + buffer) * buffer_bytes
+    HEADER_BYTES + CONTROL_BYTES + (lane * BUFFERS + buffer) * buffer_bytes
 }
 
 fn total_bytes(lanes: usize, buffer_bytes: usize) -> usize {

@@ -1,6 +1,6 @@
-//! The queue between `log()` and the worker: a few lanes, each a pair of buffers in memory that outlives the process.
+//! The queue between `log()` and the worker: a few lanes, each a few buffers in memory that outlives the process.
 //!
-//! `log()` copies an encoded line into a lane under its lock and wakes nobody; the worker swaps the buffers and gives the full one to the sink.
+//! `log()` copies an encoded line into a lane under its lock and wakes nobody; the worker swaps the buffers and gives the filled ones to the sink.
 //! With `durability = process` the buffers are a file mapped shared: when the process is killed the kernel keeps the pages, and
 //! [`recover`](recover::recover) reads them. A buffer is free again only when the sink has said that it owns the records.
 
@@ -19,6 +19,9 @@ use uuid::Uuid;
 
 /// The most lanes there can be.
 pub(crate) const MAX_LANES: usize = 64;
+/// Buffers of a lane: one takes lines, and the others are on their way, so that a sink which answers later (a broker) has the next batch
+/// before it has answered for the last.
+pub(crate) const BUFFERS: usize = 4;
 /// Bytes that the lane adds to a line: the header, the writer and the largest seq.
 const OVERHEAD: usize = FRAME_HEADER + WRITER_TEXT + 20 + TAIL.len();
 const WRITER_TEXT: usize = b",\"writer\":\"".len() + WRITER_LEN + b"\",\"seq\":".len();
@@ -43,8 +46,7 @@ struct Lane {
 struct State {
     /// The buffer that takes lines.
     active: usize,
-    /// What is behind it in the lane's other buffer.
-    buffers: [Buffer; 2],
+    buffers: [Buffer; BUFFERS],
     next_seq: u64,
     /// Counts the uses of the lane's buffers: a checksum is seeded with it, so that lines of an earlier use never pass for new ones.
     epoch: u64,
@@ -75,7 +77,7 @@ enum Stage {
 pub(crate) enum Push {
     /// It is in the lane. `wake` says that a buffer has just been filled: the worker should come before its time.
     Accepted { seq: u64, wake: bool },
-    /// Both buffers of the lane are full.
+    /// No buffer of the lane has room.
     Full,
     /// The logger was shut down.
     Closed,
@@ -197,10 +199,10 @@ impl Lanes {
 
     /// Bytes that all buffers can hold.
     pub(crate) fn capacity(&self) -> u64 {
-        (self.lanes.len() * 2 * self.buffer_bytes) as u64
+        (self.lanes.len() * BUFFERS * self.buffer_bytes) as u64
     }
 
-    /// Takes at most one buffer of each lane, the older first, and leaves the other for the callers.
+    /// Takes at most one buffer of each lane, the oldest first, and leaves another for the callers.
     pub(crate) fn take(&self) -> Vec<Taken> {
         (0..self.lanes.len()).filter_map(|at| self.take_from(at)).collect()
     }
@@ -208,7 +210,8 @@ impl Lanes {
     fn take_from(&self, at: usize) -> Option<Taken> {
         let lane = &self.lanes[at];
         let mut state = lane.state.lock();
-        let sealed = state.buffers.iter().position(|buffer| buffer.stage == Stage::Sealed);
+        let sealed = (0..BUFFERS).filter(|&index| state.buffers[index].stage == Stage::Sealed);
+        let sealed = sealed.min_by_key(|&index| state.buffers[index].epoch);
         let index = match sealed {
             Some(index) => index,
             None => {
@@ -263,7 +266,7 @@ impl Lane {
         let mut writer_text = [0; WRITER_TEXT];
         writer_text.copy_from_slice(format!(",\"writer\":\"{writer}\",\"seq\":").as_bytes());
         let free = Buffer { stage: Stage::Free, epoch: 0, base_seq: 0, rows: 0, len: 0 };
-        let mut state = State { active: 0, buffers: [free; 2], next_seq: 0, epoch: 0, closed: false };
+        let mut state = State { active: 0, buffers: [free; BUFFERS], next_seq: 0, epoch: 0, closed: false };
         state.activate(memory, lane, 0);
         Lane { writer, writer_text, state: Mutex::new(state) }
     }
@@ -285,14 +288,11 @@ impl Lane {
 }
 
 impl State {
-    /// Makes the other buffer the active one and leaves the active one as `stage`; `false` when the other is not free.
+    /// Makes a free buffer the active one and leaves the active one as `stage`; `false` when none is free.
     fn swap(&mut self, memory: &Memory, lane: usize, stage: Stage) -> bool {
-        let other = 1 - self.active;
-        if self.buffers[other].stage != Stage::Free {
-            return false;
-        }
+        let Some(free) = self.buffers.iter().position(|buffer| buffer.stage == Stage::Free) else { return false };
         self.buffers[self.active].stage = stage;
-        self.activate(memory, lane, other);
+        self.activate(memory, lane, free);
         true
     }
 

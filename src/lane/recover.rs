@@ -1,6 +1,6 @@
 //! Reading the lanes of a process that died.
 
-use super::checksum;
+use super::{BUFFERS, checksum};
 use super::memory::Header;
 use crate::batch::{Chunk, FRAME_HEADER};
 use crate::record::{Writer, writer_of_line};
@@ -34,7 +34,7 @@ impl DeadLanes {
         let mut chunks = Vec::new();
         for lane in 0..self.header.lanes {
             let writer = Writer::new(self.header.process, lane as u8);
-            let mut buffers: Vec<_> = (0..2).map(|buffer| self.header.buffer(&self.map, lane, buffer)).collect();
+            let mut buffers: Vec<_> = (0..BUFFERS).map(|buffer| self.header.buffer(&self.map, lane, buffer)).collect();
             buffers.sort_by_key(|&(_, epoch, ..)| epoch);
             for (base_seq, epoch, released, data) in buffers {
                 if released < epoch {

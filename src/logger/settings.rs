@@ -1,5 +1,6 @@
 //! What a logger can be told.
 
+use crate::lane::BUFFERS;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -64,16 +65,16 @@ pub enum Overflow {
 }
 
 impl LoggerSettings {
-    /// How many lanes, and how many bytes each of their two buffers has. A buffer takes at least one record of any size that is kept.
+    /// How many lanes, and how many bytes each of their buffers has. A buffer takes at least one record of any size that is kept.
     pub(crate) fn lane_shape(&self) -> (usize, usize) {
         // A record may pass the limit by its envelope: names, ids and metadata.
         let record = self.max_record_bytes.as_u64() as usize + 16 * 1024;
         let queue = self.queue_bytes.as_u64() as usize;
         let wanted =
             self.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(4, |cores| cores.get().clamp(2, 8)));
-        let lanes = wanted.min(queue / (2 * record)).clamp(1, crate::lane::MAX_LANES);
-        // Whole pages; and never less than a record needs, even where queue_bytes is less than two of them.
-        let buffer = (queue / (2 * lanes)).max(record + 1024).next_multiple_of(4096);
+        let lanes = wanted.min(queue / (BUFFERS * record)).clamp(1, crate::lane::MAX_LANES);
+        // Whole pages; and never less than a record needs, even where queue_bytes is less than a few of them.
+        let buffer = (queue / (BUFFERS * lanes)).max(record + 1024).next_multiple_of(4096);
         (lanes, buffer)
     }
 }
@@ -91,8 +92,8 @@ mod tests {
                 assert!(crate::lane::Lanes::max_line(buffer) >= settings.max_record_bytes.as_u64() as usize + 16 * 1024);
                 assert!((1..=64).contains(&count));
                 assert!(
-                    count == 1 || (count * 2 * buffer) as u64 <= queue + count as u64 * 8192,
-                    "{count} x 2 x {buffer} > {queue}"
+                    count == 1 || (count * BUFFERS * buffer) as u64 <= queue + (count * BUFFERS) as u64 * 4096,
+                    "{count} x {BUFFERS} x {buffer} > {queue}"
                 );
             }
         }

@@ -192,6 +192,10 @@ impl Sink for Held {
         self.inner.commit()
     }
 
+    fn kept(&mut self) -> predlog::sink::Kept {
+        predlog::sink::Kept::new()
+    }
+
     fn maintain(&mut self, now: Now, force: bool) -> Result<Maintained, SinkError> {
         self.inner.maintain(now, force)
     }

@@ -1,7 +1,7 @@
 //! Reading the lanes of a process that died.
 
-use super::{BUFFERS, checksum};
 use super::memory::Header;
+use super::{BUFFERS, checksum};
 use crate::batch::{Chunk, FRAME_HEADER};
 use crate::record::{Writer, writer_of_line};
 use std::fs::File;

@@ -70,7 +70,12 @@ fn one_thread_fills_all_lanes_before_it_is_refused() {
     while matches!(lanes.push(&line), Push::Accepted { .. }) {}
     let accepted = lanes.accepted();
     assert!(accepted.iter().all(|&rows| rows == accepted[0] && rows > 0), "{accepted:?}");
-    assert!(lanes.pending().bytes + (3 * BUFFERS * 1_100) as u64 > lanes.capacity(), "{:?} of {}", lanes.pending(), lanes.capacity());
+    assert!(
+        lanes.pending().bytes + (3 * BUFFERS * 1_100) as u64 > lanes.capacity(),
+        "{:?} of {}",
+        lanes.pending(),
+        lanes.capacity()
+    );
 }
 
 #[test]

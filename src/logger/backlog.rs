@@ -4,7 +4,6 @@ use super::home::Home;
 use crate::batch::{Batch, Origin};
 use crate::clock::Now;
 use crate::sink::{Sink, SinkError, SinkErrorKind};
-use crate::spool::frame::FrameMeta;
 use crate::spool::segment::SegmentReader;
 use crate::spool::{self, ClosedSegment};
 use crate::stats::Stats;
@@ -33,20 +32,30 @@ pub(super) struct Backlog {
 struct Current {
     segment: ClosedSegment,
     reader: SegmentReader,
-    next: usize,
+    /// Frames that were given to the sink, and those of them that it owns.
+    given: usize,
+    owned: usize,
     raw: Vec<u8>,
 }
 
-/// What one step did.
+/// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Next {
+    /// Nothing, or nothing before the sink owns what it was given.
     Idle,
-    /// Records of this process reached the sink.
-    Own(u64),
-    /// Records of dead processes did.
-    Others(u64),
     /// A segment was finished or handed over.
     Moved,
+    /// A frame is loaded: see [`Backlog::batch`].
+    Frame(Frame),
+}
+
+/// A frame on its way to the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    /// Its records are this process's, not those of a dead one.
+    pub(super) own: bool,
 }
 
 impl Backlog {
@@ -118,30 +127,52 @@ impl Backlog {
         }
     }
 
-    /// Gives the sink one frame, or one segment if it takes whole ones.
-    pub(super) fn step(&mut self, sink: &mut dyn Sink, batch_id: &mut u64, stats: &Stats) -> Result<Step, SinkError> {
+    /// Loads the next frame, or hands a whole segment to a sink that takes those.
+    pub(super) fn next(&mut self, sink: &mut dyn Sink, stats: &Stats) -> Result<Next, SinkError> {
         if self.current.is_none() && !self.open_next(sink, stats)? {
-            return Ok(Step::Idle);
+            return Ok(Next::Idle);
         }
-        let Some(current) = &mut self.current else { return Ok(Step::Moved) };
-        let Some(frame) = current.segment.frames.get(current.next) else {
-            return self.finish_segment(stats);
+        let Some(current) = &mut self.current else { return Ok(Next::Moved) };
+        let Some(frame) = current.segment.frames.get(current.given) else {
+            return if current.owned == current.given { self.finish_segment(stats) } else { Ok(Next::Idle) };
         };
-        let frame: FrameMeta = frame.clone();
-        current
-            .reader
-            .load(&frame, &mut current.raw)
-            .map_err(|error| SinkError::io("spool", "read", &current.segment.path, &error))?;
-        *batch_id += 1;
-        let batch = Batch { id: *batch_id, origin: Origin::Replay, chunks: frame.chunks(&current.raw) };
-        sink.write(&batch)?;
-        while sink.commit()?.is_none_or(|owned| owned < *batch_id) {
-            std::thread::sleep(Duration::from_millis(1));
+        if let Err(error) = current.reader.load(frame, &mut current.raw) {
+            let error = SinkError::io("spool", "read", &current.segment.path, &error);
+            self.reopen();
+            return Err(error);
         }
-        current.next += 1;
+        current.given += 1;
         let own = frame.runs.first().is_some_and(|run| run.writer.process() == self.own);
-        let rows = u64::from(frame.rows);
-        Ok(if own { Step::Own(rows) } else { Step::Others(rows) })
+        Ok(Next::Frame(Frame { rows: u64::from(frame.rows), bytes: u64::from(frame.raw_bytes), own }))
+    }
+
+    /// The frame that was loaded last, as a batch.
+    pub(super) fn batch(&self, id: u64) -> Batch<'_> {
+        let chunks = self.current.as_ref().and_then(|current| {
+            let frame = current.segment.frames.get(current.given.checked_sub(1)?)?;
+            Some(frame.chunks(&current.raw))
+        });
+        Batch { id, origin: Origin::Replay, chunks: chunks.unwrap_or_default() }
+    }
+
+    /// The sink owns the oldest frame that it was given.
+    pub(super) fn owned(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.owned += 1;
+        }
+    }
+
+    /// The sink owns none of the others: they are given again.
+    pub(super) fn rewind(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.given = current.owned;
+        }
+    }
+
+    fn reopen(&mut self) {
+        if let Some(current) = self.current.take() {
+            self.segments.push_front(current.segment.path);
+        }
     }
 
     /// Opens the next segment that the sink does not take whole. `false` when there is none.
@@ -161,7 +192,7 @@ impl Backlog {
                     sink.adopt(&path)?;
                     stats.recovered_delivered.fetch_add(rows, Ordering::Relaxed);
                 } else {
-                    self.current = Some(Current { segment, reader, next: 0, raw: Vec::new() });
+                    self.current = Some(Current { segment, reader, given: 0, owned: 0, raw: Vec::new() });
                 }
             }
             // A process died before its first frame was whole: nothing in it was ever owned. Other damage is kept to be looked at.
@@ -180,7 +211,7 @@ impl Backlog {
         Ok(true)
     }
 
-    fn finish_segment(&mut self, stats: &Stats) -> Result<Step, SinkError> {
+    fn finish_segment(&mut self, stats: &Stats) -> Result<Next, SinkError> {
         if let Some(current) = &self.current {
             let path = current.segment.path.clone();
             if current.segment.damaged > 0 {
@@ -192,14 +223,7 @@ impl Backlog {
         }
         self.current = None;
         self.finish_adopted();
-        Ok(Step::Moved)
-    }
-
-    /// A replay that failed starts its segment again: the sink skips what it has.
-    pub(super) fn failed(&mut self) {
-        if let Some(current) = self.current.take() {
-            self.segments.push_front(current.segment.path);
-        }
+        Ok(Next::Moved)
     }
 
     fn set_aside(&self, path: &Path) -> Result<(), SinkError> {

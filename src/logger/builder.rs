@@ -3,6 +3,7 @@
 use super::backlog::Backlog;
 use super::control::Control;
 use super::home::Home;
+use super::pace::{Pace, PaceSettings};
 use super::worker::Worker;
 use super::{Cause, Durability, Guard, Logger, LoggerSettings, Overflow, Shared};
 use crate::batch::BatchSettings;
@@ -25,6 +26,7 @@ pub struct Builder {
     dir: Option<PathBuf>,
     sink: Option<Box<dyn Sink>>,
     home: Option<Home>,
+    pace: PaceSettings,
 }
 
 impl std::fmt::Debug for Builder {
@@ -47,6 +49,7 @@ impl Builder {
             dir: None,
             sink: None,
             home: None,
+            pace: PaceSettings::default(),
         }
     }
 
@@ -90,6 +93,13 @@ impl Builder {
         self
     }
 
+    /// How fast a backlog is replayed beside live records.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn pace(mut self, pace: PaceSettings) -> Self {
+        self.pace = pace;
+        self
+    }
+
     /// Starts the worker.
     ///
     /// # Errors
@@ -118,7 +128,7 @@ impl Builder {
             cause: Cause::LOAD.into(),
         });
         let backlog = Backlog::new(self.dir.clone(), process);
-        let worker = Worker::new(Arc::clone(&shared), self.batch, sink, spool, backlog, home);
+        let worker = Worker::new(Arc::clone(&shared), self.batch, sink, spool, backlog, Pace::new(self.pace), home);
         let thread = std::thread::Builder::new()
             .name("predlog-worker".to_owned())
             .spawn(move || worker.run())

@@ -4,6 +4,7 @@ mod backlog;
 pub(crate) mod builder;
 mod control;
 pub(crate) mod home;
+pub(crate) mod pace;
 pub mod settings;
 mod worker;
 

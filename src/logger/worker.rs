@@ -1,13 +1,14 @@
 //! The thread between the lanes and the sink.
 
-use super::backlog::{Backlog, Step};
+use super::backlog::{Backlog, Frame, Next};
 use super::home::Home;
+use super::pace::Pace;
 use super::{Cause, Durability, Report, Shared};
 use crate::batch::{Batch, BatchSettings, Batcher, Origin};
 use crate::clock::Now;
 use crate::lane::Taken;
 use crate::rotation::RotationSettings;
-use crate::sink::{Maintained, Sink, SinkError, SinkErrorKind};
+use crate::sink::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::spool::Spool;
 use crate::stats::DropReason;
 use std::collections::VecDeque;
@@ -24,6 +25,8 @@ const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
 /// A failing sink is tried again after this, then twice as long each time, up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Frames of the backlog that may be on their way at one time, for a sink that answers later.
+const REPLAY_WINDOW: usize = 4;
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
@@ -31,6 +34,7 @@ pub(super) struct Worker {
     sink: Box<dyn Sink>,
     spool: Option<Spool>,
     backlog: Backlog,
+    pace: Pace,
     home: Option<Home>,
     batch_id: u64,
     /// Batches that the sink has, and does not own yet.
@@ -52,8 +56,13 @@ pub(super) struct Worker {
 
 struct InFlight {
     id: u64,
-    taken: Vec<Taken>,
+    what: What,
     since: Instant,
+}
+
+enum What {
+    Live(Vec<Taken>),
+    Replay(Frame),
 }
 
 /// A flush that is under way.
@@ -82,6 +91,7 @@ impl Worker {
         sink: Box<dyn Sink>,
         spool: Option<Spool>,
         backlog: Backlog,
+        pace: Pace,
         home: Option<Home>,
     ) -> Self {
         Worker {
@@ -90,6 +100,7 @@ impl Worker {
             sink,
             spool,
             backlog,
+            pace,
             home,
             batch_id: 0,
             in_flight: VecDeque::new(),
@@ -186,24 +197,35 @@ impl Worker {
         if sink_first {
             match self.write(&taken) {
                 Ok(()) => {
-                    self.in_flight.push_back(InFlight { id: self.batch_id, taken, since: Instant::now() });
+                    self.in_flight.push_back(InFlight { id: self.batch_id, what: What::Live(taken), since: Instant::now() });
                     self.poll_commits(now);
                     return;
                 }
                 Err(error) => self.failed(error, now),
             }
         }
-        match self.spill(&taken, now) {
+        self.keep(taken, &Kept::new(), now);
+    }
+
+    /// To the spool, but for what the sink has kept; or held.
+    fn keep(&mut self, taken: Vec<Taken>, kept: &Kept, now: Now) {
+        match self.spill(&taken, kept, now) {
             Some(Ok(rows)) => {
                 self.spooled += rows;
+                self.owned += taken.iter().map(|taken| taken.rows).sum::<u64>() - rows;
                 self.release(taken);
             }
             Some(Err(error)) => {
                 self.failed(error, now);
-                self.held = Some(taken);
+                self.hold(taken);
             }
-            None => self.held = Some(taken),
+            None => self.hold(taken),
         }
+    }
+
+    /// What is held already is older.
+    fn hold(&mut self, taken: Vec<Taken>) {
+        self.held.get_or_insert_default().extend(taken);
     }
 
     fn write(&mut self, taken: &[Taken]) -> Result<(), SinkError> {
@@ -212,11 +234,13 @@ impl Worker {
         let chunks = taken.iter().map(|taken| shared.lanes.chunk(taken)).collect();
         let batch = Batch { id: self.batch_id, origin: Origin::Live, chunks };
         self.shared.stats.batch_rows.observe(batch.rows() as f64);
-        self.sink.write(&batch)
+        self.sink.write(&batch)?;
+        self.pace.live(batch.bytes());
+        Ok(())
     }
 
-    /// Appends to the spool. `None` when there is none, or it is full.
-    fn spill(&mut self, taken: &[Taken], now: Now) -> Option<Result<u64, SinkError>> {
+    /// Appends to the spool what the sink has not kept. `None` when there is no spool, or it is full.
+    fn spill(&mut self, taken: &[Taken], kept: &Kept, now: Now) -> Option<Result<u64, SinkError>> {
         let spool = self.spool.as_mut()?;
         if self.shared.stats.spool_bytes.load(Ordering::Relaxed) >= self.shared.settings.spool_max_bytes.as_u64() {
             return None;
@@ -224,7 +248,7 @@ impl Worker {
         self.batch_id += 1;
         let chunks = taken.iter().map(|taken| self.shared.lanes.chunk(taken)).collect();
         let batch = Batch { id: self.batch_id, origin: Origin::Live, chunks };
-        let appended = spool.append(&batch, now, |_, _, _| true);
+        let appended = spool.append(&batch, now, |_, writer, seq| !kept.get(&writer).is_some_and(|seqs| seqs.contains(seq)));
         let durable = |rows| match self.shared.settings.durability {
             Durability::Fsync => spool.sync().map(|()| rows),
             Durability::Memory | Durability::Process => Ok(rows),
@@ -242,16 +266,38 @@ impl Worker {
                 while self.in_flight.front().is_some_and(|batch| Some(batch.id) <= owned) {
                     let Some(batch) = self.in_flight.pop_front() else { break };
                     self.shared.stats.batch_seconds.observe(batch.since.elapsed().as_secs_f64());
-                    self.owned += batch.taken.iter().map(|taken| taken.rows).sum::<u64>();
-                    self.release(batch.taken);
+                    self.is_owned(batch.what);
                     self.recovered(now);
                 }
             }
             Err(error) => {
                 self.failed(error, now);
+                let kept = self.sink.kept();
+                self.backlog.rewind();
                 // None of them is owned: all go the other way, oldest first.
-                let taken: Vec<Taken> = self.in_flight.drain(..).flat_map(|batch| batch.taken).collect();
-                self.deliver(taken, now);
+                for batch in std::mem::take(&mut self.in_flight) {
+                    if let What::Live(taken) = batch.what {
+                        self.keep(taken, &kept, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_owned(&mut self, what: What) {
+        match what {
+            What::Live(taken) => {
+                self.owned += taken.iter().map(|taken| taken.rows).sum::<u64>();
+                self.release(taken);
+            }
+            What::Replay(frame) => {
+                self.backlog.owned();
+                if frame.own {
+                    self.spooled -= frame.rows.min(self.spooled);
+                    self.owned += frame.rows;
+                } else {
+                    self.shared.stats.recovered_delivered.fetch_add(frame.rows, Ordering::Relaxed);
+                }
             }
         }
     }
@@ -292,6 +338,7 @@ impl Worker {
             self.shared.control.set_problem(None);
             self.retry_wait = RETRY_MIN;
             self.retry_at = now.monotonic;
+            self.pace.restart(now.monotonic);
         }
     }
 
@@ -328,24 +375,36 @@ impl Worker {
             let closed = spool.rotate(&RotationSettings::default(), now, true);
             closed.into_iter().for_each(|(segment, _)| self.backlog.add(segment));
         }
-        match self.backlog.step(&mut *self.sink, &mut self.batch_id, &self.shared.stats) {
-            Ok(Step::Idle) => false,
-            Ok(Step::Own(rows)) => {
-                self.spooled -= rows.min(self.spooled);
-                self.owned += rows;
-                true
-            }
-            Ok(Step::Others(rows)) => {
-                self.shared.stats.recovered_delivered.fetch_add(rows, Ordering::Relaxed);
-                true
-            }
-            Ok(Step::Moved) => true,
+        let replaying = self.in_flight.iter().filter(|batch| matches!(batch.what, What::Replay(_))).count();
+        let live_waits = self.shared.lanes.used_bytes() > self.shared.lanes.capacity() / 8;
+        if replaying >= REPLAY_WINDOW || !self.pace.allows(now.monotonic, live_waits) {
+            return false;
+        }
+        match self.replay_next(now) {
+            Ok(worked) => worked,
             Err(error) => {
-                self.backlog.failed();
                 self.failed(error, now);
                 false
             }
         }
+    }
+
+    fn replay_next(&mut self, now: Now) -> Result<bool, SinkError> {
+        let frame = match self.backlog.next(&mut *self.sink, &self.shared.stats)? {
+            Next::Idle => return Ok(false),
+            Next::Moved => return Ok(true),
+            Next::Frame(frame) => frame,
+        };
+        self.batch_id += 1;
+        let batch = self.backlog.batch(self.batch_id);
+        if let Err(error) = self.sink.write(&batch) {
+            self.backlog.rewind();
+            return Err(error);
+        }
+        self.pace.replayed(frame.bytes);
+        self.in_flight.push_back(InFlight { id: self.batch_id, what: What::Replay(frame), since: Instant::now() });
+        self.poll_commits(now);
+        Ok(true)
     }
 
     /// A sink that is down and has no batch to try it with is asked.
@@ -459,11 +518,15 @@ impl Worker {
 
     /// Lanes on the heap die now: the spool, if there is one, takes what is in them.
     fn spill_the_rest(&mut self, now: Now) {
-        let in_flight = self.in_flight.drain(..).flat_map(|batch| batch.taken);
+        let live = |batch: InFlight| match batch.what {
+            What::Live(taken) => taken,
+            What::Replay(_) => Vec::new(),
+        };
+        let in_flight = std::mem::take(&mut self.in_flight).into_iter().flat_map(live);
         let mut rest: Vec<Taken> = self.held.take().into_iter().flatten().chain(in_flight).collect();
         loop {
             if !rest.is_empty() {
-                let Some(Ok(rows)) = self.spill(&rest, now) else { return };
+                let Some(Ok(rows)) = self.spill(&rest, &Kept::new(), now) else { return };
                 self.spooled += rows;
                 self.release(std::mem::take(&mut rest));
             }

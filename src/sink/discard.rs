@@ -1,6 +1,6 @@
 //! A sink that keeps nothing: to measure what is before it.
 
-use super::{Maintained, Sink, SinkError, SinkErrorKind};
+use super::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::batch::Batch;
 use crate::clock::Now;
 
@@ -22,6 +22,10 @@ impl Sink for DiscardSink {
 
     fn commit(&mut self) -> Result<Option<u64>, SinkError> {
         Ok(self.last_written)
+    }
+
+    fn kept(&mut self) -> Kept {
+        Kept::new()
     }
 
     fn maintain(&mut self, _now: Now, _force: bool) -> Result<Maintained, SinkError> {

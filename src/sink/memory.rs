@@ -1,6 +1,6 @@
 //! A sink in memory, for tests: it keeps what it is given and fails when told to.
 
-use super::{Maintained, Sink, SinkError, SinkErrorKind};
+use super::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::batch::Batch;
 use crate::clock::Now;
 use crate::record::Writer;
@@ -87,6 +87,10 @@ impl Sink for MemorySink {
             }
         }
         Ok(self.last_written)
+    }
+
+    fn kept(&mut self) -> Kept {
+        Kept::new()
     }
 
     fn maintain(&mut self, _now: Now, _force: bool) -> Result<Maintained, SinkError> {

@@ -11,7 +11,13 @@ pub mod sqlite;
 
 use crate::batch::Batch;
 use crate::clock::Now;
+use crate::record::Writer;
+use crate::seqs::SeqRanges;
+use std::collections::HashMap;
 use std::fmt;
+
+/// Which records of which writer.
+pub type Kept = HashMap<Writer, SeqRanges>;
 
 /// A backend that keeps records.
 ///
@@ -50,6 +56,10 @@ pub trait Sink: Send {
     /// # Errors
     /// Nothing since the last answer is owned; see the contract.
     fn commit(&mut self) -> Result<Option<u64>, SinkError>;
+
+    /// The live records of the batches that failed last which the sink owns all the same: those need not be given again. Asked once after each error.
+    /// A sink that takes a batch whole or not at all answers with none.
+    fn kept(&mut self) -> Kept;
 
     /// Work that time asks for: rotation, retention. `force` asks to finish what is open now (a flush or a shutdown).
     ///

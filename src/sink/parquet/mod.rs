@@ -7,7 +7,7 @@
 mod seal;
 mod stored;
 
-use super::{Maintained, Sink, SinkError, SinkErrorKind};
+use super::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::batch::{Batch, Origin};
 use crate::clock::Now;
 use crate::rotation::RotationSettings;
@@ -122,6 +122,10 @@ impl Sink for ParquetSink {
 
     fn commit(&mut self) -> Result<Option<u64>, SinkError> {
         Ok(self.last_written)
+    }
+
+    fn kept(&mut self) -> Kept {
+        Kept::new()
     }
 
     fn maintain(&mut self, now: Now, force: bool) -> Result<Maintained, SinkError> {

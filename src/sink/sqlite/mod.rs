@@ -31,7 +31,7 @@ mod views;
 pub use rows::{Pending, Plan, SqliteExport};
 pub use views::{MAX_FEATURES, MAX_KEY_BYTES, MAX_VIEWS};
 
-use super::{Maintained, Sink, SinkError, SinkErrorKind};
+use super::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::batch::Batch;
 use crate::clock::Now;
 use bytesize::ByteSize;
@@ -255,6 +255,10 @@ impl Sink for SqliteSink {
         self.try_commit().map_err(|fault| self.failed("commit", fault))?;
         self.suspect = false;
         Ok(self.owned)
+    }
+
+    fn kept(&mut self) -> Kept {
+        Kept::new()
     }
 
     fn maintain(&mut self, now: Now, _force: bool) -> Result<Maintained, SinkError> {

@@ -6,7 +6,7 @@ pub mod batch;
 pub mod cli;
 pub mod clock;
 pub mod config;
-mod direct;
+mod modes;
 pub mod error;
 pub mod format;
 mod json;

@@ -5,6 +5,7 @@ use predlog::{Config, ErrorKind};
 use std::time::Duration;
 
 const SIMPLE: &str = include_str!("../config/simple.toml");
+const KAFKA: &str = include_str!("../config/kafka.toml");
 
 fn load(file: &str, variables: &[(&str, &str)]) -> Result<Config, predlog::Error> {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -39,21 +40,28 @@ fn uncommented(text: &str) -> String {
 }
 
 #[test]
-fn the_sample_file_is_the_defaults() {
+fn the_sample_files_are_the_defaults() {
     assert_eq!(Config::from_toml(SIMPLE).unwrap(), Config::default());
+    if cfg!(feature = "kafka") {
+        assert_eq!(Config::from_toml(KAFKA).unwrap(), Config { mode: Mode::Kafka, ..Config::default() });
+    }
 }
 
 #[test]
-fn the_sample_file_has_every_key_and_no_other() {
-    let (mut known, mut shown) = (Vec::new(), Vec::new());
+fn the_sample_files_have_every_key_and_no_other() {
+    let mut known = Vec::new();
     leaves("", &serde_json::to_value(Config::default()).unwrap(), &mut known);
-    let table: serde_json::Value = toml::from_str(&uncommented(SIMPLE)).unwrap();
-    leaves("", &table, &mut shown);
-    known.sort();
-    shown.sort();
-    assert_eq!(known, shown);
-    assert!(known.len() > 30, "{known:?}");
-    Config::from_toml(&uncommented(SIMPLE)).unwrap();
+    assert!(known.len() > 60, "{known:?}");
+    for (sample, is_in) in [(SIMPLE, (|key| !key.starts_with("kafka.")) as fn(&str) -> bool), (KAFKA, |key| key.starts_with("kafka.") || key == "mode")] {
+        let mut expected: Vec<String> = known.iter().filter(|key| is_in(key)).cloned().collect();
+        let mut shown = Vec::new();
+        let table: serde_json::Value = toml::from_str(&uncommented(sample)).unwrap();
+        leaves("", &table, &mut shown);
+        expected.sort();
+        shown.sort();
+        assert_eq!(expected, shown);
+        toml::from_str::<Config>(&uncommented(sample)).unwrap();
+    }
 }
 
 #[test]
@@ -110,7 +118,6 @@ fn what_is_wrong_is_named_with_its_value_and_the_nearest_right_one() {
         ("[direct]\nstore = 5", &["direct.store=5", "expected a name"]),
         ("direct = 5", &["direct=5", "expected a table"]),
         ("[direct]\ndir = 5", &["direct.dir=5", "expected a path"]),
-        ("mode = \"kafka\"", &["mode=\"kafka\"", "does not have Kafka mode yet"]),
         ("mode = \"kafak\"", &["mode=\"kafak\"", "did you mean \"kafka\"?"]),
         ("[logger]\ndurability = \"disk\"", &["logger.durability=\"disk\"", "\"memory\", \"process\", \"fsync\""]),
         ("[logger]\noverflow = \"spil\"", &["logger.overflow=\"spil\"", "did you mean \"spill\"?"]),

@@ -2,7 +2,7 @@
 
 use super::serve::place;
 use super::{FAILED, say};
-use crate::config::{Config, Store};
+use crate::config::{Config, Mode, Store};
 use crate::error::{Error, ErrorKind};
 use crate::logger::Durability;
 use crate::ship;
@@ -13,22 +13,36 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
+/// The longest that brokers may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// A file that the check makes and removes again.
 const PROBE: &str = ".predlog-check";
 
 pub(super) fn run(config: &Config) -> Result<ExitCode, Error> {
     say(&plan(config));
     let mut tried = Tried::default();
-    let dir = &config.direct.dir;
-    if tried.note("directory", directory(dir)) {
-        if config.logger.durability != Durability::Memory {
-            tried.note("queue", queue(dir, config.logger.queue_bytes));
-        }
-        tried.note("store", store(config));
+    let (dir, key) = match config.mode {
+        Mode::Direct => (&config.direct.dir, "direct.dir"),
+        Mode::Kafka => (&config.kafka.fallback.dir, "kafka.fallback.dir"),
+    };
+    let usable = tried.note("directory", directory(dir, key));
+    if usable && config.logger.durability != Durability::Memory {
+        tried.note("queue", queue(dir, config.logger.queue_bytes));
     }
-    if config.upload.url.is_some() {
-        tried.note("bucket", bucket(config)?);
+    match config.mode {
+        Mode::Direct => {
+            if usable {
+                tried.note("store", store(config));
+            }
+            if config.upload.url.is_some() {
+                tried.note("bucket", bucket(config)?);
+            }
+        }
+        Mode::Kafka => {
+            tried.note("brokers", crate::sink::kafka::check(&config.kafka, ANSWER_WITHIN));
+        }
     }
     Ok(if tried.problems == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
@@ -54,6 +68,37 @@ impl Tried {
 }
 
 fn plan(config: &Config) -> String {
+    let logger = &config.logger;
+    let named = |name: &dyn std::fmt::Debug| format!("{name:?}").to_lowercase();
+    let queue = format!("{}, durability={}, overflow={}", logger.queue_bytes, named(&logger.durability), named(&logger.overflow));
+    let wheres = match config.mode {
+        Mode::Direct => plan_direct(config),
+        Mode::Kafka => plan_kafka(config),
+    };
+    format!("{wheres}queue:     {queue}\nlistens:   {}\n", config.server.addr)
+}
+
+fn plan_kafka(config: &Config) -> String {
+    let kafka = &config.kafka;
+    let named = |name: &dyn std::fmt::Debug| format!("{name:?}").to_lowercase();
+    let security = match (kafka.tls.enabled, kafka.sasl.mechanism) {
+        (false, None) => "none".to_owned(),
+        (true, None) => "TLS".to_owned(),
+        (tls, Some(mechanism)) => format!("{}{}", mechanism.name(), if tls { " over TLS" } else { ", not encrypted" }),
+    };
+    format!(
+        "mode:      kafka\nbrokers:   {}\ntopic:     {}, format={}, packing={}, compression={}\nsecurity:  {security}\nfallback:  {}, up to {}\n",
+        kafka.brokers,
+        kafka.topic,
+        named(&kafka.format),
+        named(&kafka.packing),
+        named(&kafka.compression),
+        kafka.fallback.dir.display(),
+        kafka.fallback.max_bytes,
+    )
+}
+
+fn plan_direct(config: &Config) -> String {
     let direct = &config.direct;
     let name = match direct.store {
         Store::Sqlite => "sqlite",
@@ -75,21 +120,16 @@ fn plan(config: &Config) -> String {
             }
         },
     );
-    let logger = &config.logger;
-    let named = |name: &dyn std::fmt::Debug| format!("{name:?}").to_lowercase();
-    let queue = format!("{}, durability={}, overflow={}", logger.queue_bytes, named(&logger.durability), named(&logger.overflow));
     format!(
-        "mode:      direct\nstore:     {name}\nkept in:   {}\nretained:  {retain}\nuploaded:  {upload}\nqueue:     {}\nlistens:   {}\n",
-        place(direct.store, &direct.dir),
-        queue,
-        config.server.addr,
+        "mode:      direct\nstore:     {name}\nkept in:   {}\nretained:  {retain}\nuploaded:  {upload}\n",
+        place(direct.store, &direct.dir)
     )
 }
 
-fn directory(dir: &Path) -> Result<String, String> {
+fn directory(dir: &Path, key: &str) -> Result<String, String> {
     let shown = dir.display();
     let tried = |doing: &str, error: io::Error| {
-        format!("cannot {doing} dir={shown}: {error}; give this user the right to, or name another by direct.dir")
+        format!("cannot {doing} dir={shown}: {error}; give this user the right to, or name another by {key}")
     };
     fs::create_dir_all(dir).map_err(|error| tried("make", error))?;
     let probe = dir.join(PROBE);
@@ -128,7 +168,7 @@ fn store(config: &Config) -> Result<String, String> {
     match config.direct.store {
         Store::Sqlite => {
             use crate::sink::Sink;
-            let mut sink = crate::sink::sqlite::SqliteSink::open(crate::direct::sqlite_settings(config))
+            let mut sink = crate::sink::sqlite::SqliteSink::open(crate::modes::direct::sqlite_settings(config))
                 .map_err(|error| error.to_string())?;
             sink.probe().map_err(|error| error.to_string())?;
         }

@@ -32,6 +32,7 @@ Examples:
   predlog serve --config config/simple.toml        the same, from a file that shows every key
   PREDLOG_DIRECT__STORE=parquet predlog serve      keep Parquet files instead; every key is a variable too
   predlog check --config config/simple.toml        say what would happen, and try the directory, the store and the bucket
+  predlog check --config config/kafka.toml         … or the brokers, the topic and the fallback's directory
 
 RUST_LOG sets what is logged on standard error: RUST_LOG=debug, RUST_LOG=predlog=trace.";
 
@@ -48,7 +49,7 @@ enum Command {
         /// The address to listen on, instead of server.addr; port 0 takes a free one
         #[arg(long)]
         addr: Option<SocketAddr>,
-        /// The directory for everything that is written, instead of direct.dir
+        /// The directory for everything that is written, instead of direct.dir and kafka.fallback.dir
         #[arg(long)]
         dir: Option<PathBuf>,
     },
@@ -90,6 +91,7 @@ fn load(path: Option<PathBuf>, addr: Option<SocketAddr>, dir: Option<PathBuf>) -
         config.server.addr = addr;
     }
     if let Some(dir) = dir {
+        config.kafka.fallback.dir.clone_from(&dir);
         config.direct.dir = dir;
     }
     config.validate()?;

@@ -1,7 +1,7 @@
 //! `predlog serve`.
 
 use super::say;
-use crate::config::{Config, Store};
+use crate::config::{Config, Mode, Store};
 use crate::error::{Error, ErrorKind};
 use crate::logger::{Logger, Report};
 use crate::server::{self, State};
@@ -79,13 +79,24 @@ impl Signals {
 }
 
 fn greeting(config: &Config, addr: SocketAddr) -> String {
+    let body = r#"{"model_name":"wine","model_version":"1","inputs":{"alcohol":9.4,"ph":3.51},"outputs":{"quality":5.2}}"#;
+    let first = format!("curl -d '{body}' -H 'content-type: application/json' http://{addr}/v1/predictions");
+    if config.mode == Mode::Kafka {
+        let (kafka, dir) = (&config.kafka, config.kafka.fallback.dir.display());
+        return format!(
+            "predlog listens on http://{addr}\n\
+             predictions go to topic={} of {}, and to {dir} while Kafka is away\n\n\
+             try:      {first}\n\
+             and then: kcat -C -e -b {} -t {}\n",
+            kafka.topic, kafka.brokers, kafka.brokers, kafka.topic
+        );
+    }
     let dir = &config.direct.dir;
     let upload = config.upload.url.as_ref().map_or_else(String::new, |url| format!("and in   {url}\n"));
-    let body = r#"{"model_name":"wine","model_version":"1","inputs":{"alcohol":9.4,"ph":3.51},"outputs":{"quality":5.2}}"#;
     format!(
         "predlog listens on http://{addr}\n\
          predictions are kept in {}\n{upload}\n\
-         try:      curl -d '{body}' -H 'content-type: application/json' http://{addr}/v1/predictions\n\
+         try:      {first}\n\
          and then: {}\n",
         place(config.direct.store, dir),
         query(config.direct.store, dir),

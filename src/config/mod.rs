@@ -9,6 +9,7 @@ mod source;
 mod validate;
 
 pub use crate::ship::UploadSettings;
+pub use crate::sink::kafka::settings::{self as kafka, KafkaSettings};
 pub use sections::{DirectSettings, Mode, ServerSettings, SqliteSettings, Store};
 
 use crate::batch::BatchSettings;
@@ -36,6 +37,8 @@ pub struct Config {
     pub sqlite: SqliteSettings,
     /// Object storage.
     pub upload: UploadSettings,
+    /// The brokers of `mode = "kafka"`.
+    pub kafka: KafkaSettings,
     /// `predlog serve`.
     pub server: ServerSettings,
 }

@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, said so that it can be put right: the source, the key, its value, what was expected, the nearest right one.
 
+use crate::sink::kafka::settings::Properties;
 use figment::error::{Actual, Kind};
 use figment::value::Value;
 
@@ -19,8 +20,17 @@ pub(super) fn hint(given: &str, known: &[&str]) -> String {
     nearest(given, known.iter().copied()).map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"))
 }
 
+/// The value of the key `path` as it may be shown. What stands near secrets is not, even under a wrong name.
+pub(super) fn shown_at(path: &str, value: &Value) -> String {
+    let section = path.rsplit_once('.').map_or("", |(section, _)| section);
+    if Properties::is_secret(path) || ["kafka.sasl", "kafka.tls", "kafka.properties", "kafka.registry"].contains(&section) {
+        return "<hidden>".to_owned();
+    }
+    shown(value)
+}
+
 /// A value as it may be shown: what could be a credential in a URL is left out, and what is long is cut.
-pub(super) fn shown(value: &Value) -> String {
+fn shown(value: &Value) -> String {
     match value {
         Value::String(_, text) => format!("{:?}", cut(&without_credentials(text))),
         Value::Char(_, char) => format!("{char:?}"),

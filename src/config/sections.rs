@@ -13,7 +13,7 @@ pub enum Mode {
     /// To a local store, and from there to object storage if `[upload]` is set.
     #[default]
     Direct,
-    /// To Kafka. This version does not have it: a configuration that asks for it is refused.
+    /// To Kafka, and to a spool while it is away.
     Kafka,
 }
 

@@ -1,7 +1,7 @@
 //! Where values come from: a TOML file and the environment, each key known before its value is looked at.
 
 use super::Config;
-use super::problem::{expected, nearest, shown};
+use super::problem::{expected, nearest, shown_at};
 use crate::error::{Error, ErrorKind};
 use figment::error::Kind;
 use figment::value::{Dict, Map, Value};
@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 const PREFIX: &str = "PREDLOG_";
 /// Names the file, and is no key.
 const FILE_VARIABLE: &str = "PREDLOG_CONFIG";
+
+const NUMBERS_WITHOUT_DEFAULT: [&str; 1] = ["logger.lanes"];
 
 /// The given values, later sources over earlier ones.
 pub(super) struct Sources {
@@ -72,8 +74,9 @@ impl Sources {
                 problems.push(known.unknown_variable(&name));
                 continue;
             };
-            // A key whose default is text takes text, whatever it looks like; figment would read `123` as a number.
-            let value = if default.is_string() { Value::from(text) } else { parse_scalar(&text) };
+            // A key whose default is text, or nothing, takes text, whatever it looks like; figment would read `007` as a number.
+            let is_text = default.is_string() || default.is_null() && !NUMBERS_WITHOUT_DEFAULT.contains(&&*path);
+            let value = if is_text { Value::from(text) } else { parse_scalar(&text) };
             insert(&mut values, &path, value);
             self.variables.insert(path, name);
         }
@@ -83,7 +86,7 @@ impl Sources {
     pub(super) fn extract(&self) -> Result<Config, Error> {
         self.figment.extract().map_err(|error| {
             let path = error.path.join(".");
-            let value = self.figment.find_value(&path).map_or_else(|_| "?".to_owned(), |value| shown(&value));
+            let value = self.figment.find_value(&path).map_or_else(|_| "?".to_owned(), |value| shown_at(&path, &value));
             let expected = match &error.kind {
                 Kind::UnknownField(key, _) => format!("no key \"{key}\" here"),
                 kind => expected(kind),
@@ -157,17 +160,19 @@ impl Known {
     }
 
     fn check_file(&self, file: &str, values: &Dict, section: &str, problems: &mut Vec<String>) {
-        let here = if section.is_empty() { Some(&self.tree) } else { self.tree.get(section) };
+        let here = section.split('.').filter(|part| !part.is_empty()).try_fold(&self.tree, |tree, part| tree.get(part));
         let Some(known) = here.and_then(serde_json::Value::as_object) else { return };
         for (key, value) in values {
             let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
             match (known.get(key), value) {
+                // Names that are another program's, such as librdkafka's properties.
+                (Some(serde_json::Value::Object(free)), Value::Dict(..)) if free.is_empty() => {}
                 (Some(serde_json::Value::Object(_)), Value::Dict(_, inner)) => self.check_file(file, inner, &path, problems),
                 (Some(_), _) => {}
                 (None, value) => {
                     let nearby = known.keys().map(String::as_str);
                     let hint = self.hint(key, nearby, section);
-                    problems.push(format!("file={file}: unknown key {path}={}{hint}", shown(value)));
+                    problems.push(format!("file={file}: unknown key {path}={}{hint}", shown_at(&path, value)));
                 }
             }
         }

@@ -64,7 +64,8 @@ impl Checks<'_> {
 
     fn mode(&mut self, config: &Config) {
         if config.mode == Mode::Kafka {
-            self.wrong("mode", "\"kafka\"", "\"direct\": this version of predlog does not have Kafka mode yet");
+            self.kafka(config);
+            return;
         }
         let missing = match config.direct.store {
             Store::Sqlite if cfg!(not(feature = "sqlite")) => Some("sqlite"),
@@ -75,6 +76,26 @@ impl Checks<'_> {
             let expected = format!("a store that this build has: it was built without the feature `{feature}`");
             self.wrong("direct.store", format!("\"{feature}\""), expected);
         }
+    }
+
+    fn kafka(&mut self, config: &Config) {
+        if cfg!(not(feature = "kafka")) {
+            self.wrong("mode", "\"kafka\"", "\"direct\": this build was made without the feature `kafka`");
+        }
+        let kafka = &config.kafka;
+        for problem in crate::sink::kafka::problems(kafka) {
+            self.wrong(problem.key, problem.value, problem.expected);
+        }
+        #[cfg(feature = "kafka")]
+        self.problems.extend(crate::sink::kafka::conflicts(kafka));
+        self.duration("kafka.linger", kafka.linger, Duration::ZERO, Duration::from_secs(60));
+        self.duration("kafka.deadline", kafka.deadline, MILLISECOND * 100, Duration::from_secs(900));
+        self.size("kafka.max_message_bytes", kafka.max_message_bytes, ByteSize::kib(32), ByteSize::mb(1_000));
+        self.count("kafka.partitions", u64::from(kafka.partitions), 1, 100_000);
+        self.count("kafka.replication", u64::from(kafka.replication), 1, 100);
+        let fallback = &kafka.fallback;
+        self.size("kafka.fallback.max_bytes", fallback.max_bytes, ByteSize::mib(1), ByteSize::pib(1));
+        self.size("kafka.fallback.replay_bytes_per_second", fallback.replay_bytes_per_second, ByteSize::kib(64), ByteSize::tib(1));
     }
 
     fn direct(&mut self, config: &Config) {

@@ -229,6 +229,19 @@ pub(crate) fn raw_model_name(line: &[u8]) -> Option<&[u8]> {
     line.get(NAME_AT..end - 1)
 }
 
+/// The raw JSON text (between the quotes) of a line's `id`, which follows the model's name.
+#[cfg(feature = "kafka")]
+pub(crate) fn raw_id(line: &[u8]) -> Option<&[u8]> {
+    const KEY: &[u8] = b",\"id\":";
+    let name_end = encode::MODEL_NAME_AT + raw_model_name(line)?.len() + 1;
+    let quote = name_end + KEY.len();
+    if line.get(name_end..quote) != Some(KEY) {
+        return None;
+    }
+    let end = crate::json::scan::end_of_string(line, quote)?;
+    line.get(quote + 1..end - 1)
+}
+
 /// The timestamp of a line that `log()` made, in microseconds since 1970.
 pub(crate) fn timestamp_of_line(line: &[u8]) -> Option<i64> {
     let text = line.get(encode::TIMESTAMP_AT..encode::TIMESTAMP_AT + crate::clock::TIMESTAMP_LEN)?;

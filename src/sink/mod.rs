@@ -3,6 +3,7 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod discard;
+pub mod kafka;
 pub mod memory;
 #[cfg(feature = "parquet")]
 pub(crate) mod parquet;

@@ -1,8 +1,8 @@
-//! `mode = "direct"`: from a [`Config`] to a running logger with its store and its upload.
+//! `mode = "direct"`: a local store, and its upload.
 
 #[cfg(any(feature = "sqlite", feature = "parquet"))]
 use crate::config::Store;
-use crate::config::{Config, Mode};
+use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::logger::builder::make_home;
 use crate::logger::home::Home;
@@ -11,35 +11,17 @@ use crate::sink::{Sink, SinkError};
 use crate::stats::Stats;
 use std::sync::Arc;
 
-impl Logger {
-    /// Starts a logger as the configuration says. Keep the [`Guard`]: dropping it ends the logger.
-    ///
-    /// ```no_run
-    /// # fn main() -> Result<(), predlog::Error> {
-    /// let config = predlog::Config::load(Some("config/simple.toml".as_ref()))?;
-    /// let (logger, guard) = predlog::Logger::open(&config)?;
-    /// # drop((logger, guard)); Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// A wrong configuration; a directory that cannot be written; no room for the lanes; a store that this build has not.
-    pub fn open(config: &Config) -> Result<(Logger, Guard), Error> {
-        config.validate()?;
-        if config.mode != Mode::Direct {
-            return Err(Error::new(ErrorKind::Config, "mode=\"kafka\" is not in this version; use mode=\"direct\""));
-        }
-        let dir = &config.direct.dir;
-        let home = make_home(dir)?;
-        let stats = Arc::new(Stats::default());
-        let sink = open_sink(config, &home, &stats).map_err(|error| Error::new(ErrorKind::Storage, error.to_string()))?;
-        let builder =
-            Logger::builder(config.logger.clone()).batch(config.batch.clone()).dir(dir).stats(Arc::clone(&stats)).home(home);
-        let (logger, guard) = builder.sink(sink).open()?;
-        #[cfg(feature = "upload")]
-        let guard = upload::attach(config, guard, &stats)?;
-        Ok((logger, guard))
-    }
+/// Starts the logger, and the shipper beside it.
+pub(super) fn open(config: &Config) -> Result<(Logger, Guard), Error> {
+    let dir = &config.direct.dir;
+    let home = make_home(dir)?;
+    let stats = Arc::new(Stats::default());
+    let sink = open_sink(config, &home, &stats).map_err(|error| Error::new(ErrorKind::Storage, error.to_string()))?;
+    let builder = Logger::builder(config.logger.clone()).batch(config.batch.clone()).dir(dir).stats(Arc::clone(&stats)).home(home);
+    let (logger, guard) = builder.sink(sink).open()?;
+    #[cfg(feature = "upload")]
+    let guard = upload::attach(config, guard, &stats)?;
+    Ok((logger, guard))
 }
 
 fn open_sink(config: &Config, home: &Home, stats: &Arc<Stats>) -> Result<Box<dyn Sink>, SinkError> {

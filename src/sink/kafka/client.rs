@@ -1,0 +1,178 @@
+//! librdkafka's configuration: what predlog's promises need, what `[kafka]` says, and the properties that are passed through.
+
+use super::settings::{Compression, KafkaSettings, Key, Properties, Secret};
+use rdkafka::ClientConfig;
+use std::path::Path;
+
+/// Names that librdkafka knows under two.
+const ALIASES: [(&str, &str); 6] = [
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("request.required.acks", "acks"),
+    ("compression.codec", "compression.type"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("sasl.mechanisms", "sasl.mechanism"),
+];
+/// librdkafka's own queue is bounded by the lanes, which hold what is in it: these are only to be never in the way.
+const QUEUE_MESSAGES: &str = "10000000";
+const QUEUE_KBYTES: &str = "2097151";
+
+/// A property that `[kafka]` sets, with the key that says so.
+struct Ours {
+    property: &'static str,
+    value: String,
+    key: &'static str,
+}
+
+/// Everything that `[kafka]` decides but for secrets, which are compared by nobody.
+fn ours(settings: &KafkaSettings) -> Vec<Ours> {
+    let mut ours = Vec::new();
+    let mut set = |property, value: String, key| ours.push(Ours { property, value, key });
+    set("bootstrap.servers", settings.brokers.clone(), "kafka.brokers");
+    // A record counts as delivered when all replicas in sync have it, and a retry does not write it twice.
+    set("acks", "all".to_owned(), "predlog's promises");
+    set("enable.idempotence", "true".to_owned(), "predlog's promises");
+    set("allow.auto.create.topics", "false".to_owned(), "kafka.create_topics");
+    set("compression.type", compression(settings.compression).to_owned(), "kafka.compression");
+    set("linger.ms", millis(settings.linger / 2), "kafka.linger");
+    set("message.timeout.ms", millis(settings.deadline), "kafka.deadline");
+    set("message.max.bytes", settings.max_message_bytes.as_u64().to_string(), "kafka.max_message_bytes");
+    set("queue.buffering.max.messages", QUEUE_MESSAGES.to_owned(), "logger.queue_bytes");
+    set("queue.buffering.max.kbytes", QUEUE_KBYTES.to_owned(), "logger.queue_bytes");
+    let tls = settings.tls.enabled;
+    match (tls, settings.sasl.mechanism) {
+        (false, None) => {}
+        (true, None) => set("security.protocol", "ssl".to_owned(), "kafka.tls.enabled"),
+        (false, Some(_)) => set("security.protocol", "sasl_plaintext".to_owned(), "kafka.sasl.mechanism"),
+        (true, Some(_)) => set("security.protocol", "sasl_ssl".to_owned(), "kafka.tls.enabled and kafka.sasl.mechanism"),
+    }
+    if let Some(mechanism) = settings.sasl.mechanism {
+        set("sasl.mechanism", mechanism.name().to_owned(), "kafka.sasl.mechanism");
+    }
+    if let Some(username) = &settings.sasl.username {
+        set("sasl.username", username.clone(), "kafka.sasl.username");
+    }
+    let files = [
+        ("ssl.ca.location", &settings.tls.ca_file, "kafka.tls.ca_file"),
+        ("ssl.certificate.location", &settings.tls.cert_file, "kafka.tls.cert_file"),
+        ("ssl.key.location", &settings.tls.key_file, "kafka.tls.key_file"),
+    ];
+    for (property, path, key) in files {
+        if let Some(path) = path {
+            set(property, path.display().to_string(), key);
+        }
+    }
+    ours
+}
+
+/// What is wrong between `[kafka.properties]` and the rest, both values named.
+pub(crate) fn conflicts(settings: &KafkaSettings) -> Vec<String> {
+    let ours = ours(settings);
+    let mut conflicts = Vec::new();
+    for (name, value) in &settings.properties.0 {
+        let known = ALIASES.iter().find(|(alias, _)| alias == name).map_or(&**name, |(_, known)| *known);
+        let found = ours.iter().find(|ours| ours.property == known && !same(&ours.value, value));
+        if let Some(ours) = found {
+            let (shown, key) = (Properties::shown(name, value), ours.key);
+            conflicts.push(format!(
+                "kafka.properties.\"{name}\"={shown:?} conflicts with {key}, which makes it {:?}: remove the property{}",
+                ours.value,
+                if key.starts_with("kafka.") { format!(", or set {key} instead") } else { String::new() },
+            ));
+        }
+        let secret = match known {
+            "sasl.password" if settings.sasl.password.is_some() || settings.sasl.password_file.is_some() => "kafka.sasl.password",
+            "ssl.key.password" if settings.tls.key_password.is_some() || settings.tls.key_password_file.is_some() => {
+                "kafka.tls.key_password"
+            }
+            _ => continue,
+        };
+        conflicts.push(format!("kafka.properties.\"{name}\"=<hidden> conflicts with {secret}, which is set too: remove one of them"));
+    }
+    conflicts
+}
+
+/// `-1` and `all` are one to librdkafka.
+fn same(left: &str, right: &str) -> bool {
+    let plain = |text: &str| if text == "-1" { "all".to_owned() } else { text.to_ascii_lowercase() };
+    plain(left) == plain(right)
+}
+
+/// # Errors
+/// A file with a secret that cannot be read, by key and path.
+pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, String> {
+    let mut config = ClientConfig::new();
+    config.set("client.id", "predlog");
+    // What Java's producers do, so that a key is in the same partition whoever writes it.
+    if settings.key != Key::None {
+        config.set("partitioner", "murmur2_random");
+    }
+    config.set("socket.keepalive.enable", "true");
+    // A new connection in a second, not in ten: the records wait on disk meanwhile.
+    config.set("reconnect.backoff.max.ms", "1000");
+    for (name, value) in &settings.properties.0 {
+        config.set(name, value);
+    }
+    for Ours { property, value, .. } in ours(settings) {
+        config.set(property, value);
+    }
+    let (sasl, tls) = (&settings.sasl, &settings.tls);
+    if let Some(password) = secret("kafka.sasl.password_file", sasl.password.as_ref(), sasl.password_file.as_deref())? {
+        config.set("sasl.password", password.reveal());
+    }
+    let key_password = secret("kafka.tls.key_password_file", tls.key_password.as_ref(), tls.key_password_file.as_deref())?;
+    if let Some(password) = key_password {
+        config.set("ssl.key.password", password.reveal());
+    }
+    Ok(config)
+}
+
+/// The secret that is given, or the first line of its file.
+fn secret(key: &str, given: Option<&Secret>, file: Option<&Path>) -> Result<Option<Secret>, String> {
+    match (given, file) {
+        (Some(secret), _) => Ok(Some(secret.clone())),
+        (None, Some(path)) => match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(Secret::new(text.lines().next().unwrap_or_default()))),
+            Err(error) => Err(format!("cannot read {key}={}: {error}", path.display())),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
+fn compression(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "none",
+        Compression::Lz4 => "lz4",
+        Compression::Zstd => "zstd",
+        Compression::Snappy => "snappy",
+        Compression::Gzip => "gzip",
+    }
+}
+
+fn millis(duration: std::time::Duration) -> String {
+    duration.as_millis().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_property_against_ours_is_named_with_both_values() {
+        let mut settings = KafkaSettings::default();
+        let properties = [("acks", "1"), ("queue.buffering.max.ms", "900"), ("batch.size", "65536"), ("request.required.acks", "-1")];
+        settings.properties.0.extend(properties.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let conflicts = conflicts(&settings);
+        assert_eq!(conflicts.len(), 2, "{conflicts:?}");
+        assert!(conflicts[0].contains("\"acks\"=\"1\"") && conflicts[0].contains("\"all\""), "{conflicts:?}");
+        assert!(conflicts[1].contains("kafka.linger") && conflicts[1].contains("\"5\""), "{conflicts:?}");
+        assert_eq!(config(&settings).unwrap().get("batch.size"), Some("65536"));
+    }
+
+    #[test]
+    fn a_secret_file_that_is_missing_is_named() {
+        let mut settings = KafkaSettings::default();
+        settings.sasl.password_file = Some("/nowhere/password".into());
+        assert!(config(&settings).unwrap_err().contains("kafka.sasl.password_file=/nowhere/password"));
+    }
+}

@@ -1,0 +1,83 @@
+//! Messages that no broker takes: `<dir>/dead-letter/kafka-<process>-<n>.ndjson.zst`, a line for each record, readable by `zstdcat file | jq`.
+
+use super::reports::Poison;
+use crate::clock::Timestamp;
+use crate::json::escape::write_str;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+const ZSTD_LEVEL: i32 = 3;
+/// A file larger than this is followed by another.
+const FILE_BYTES: u64 = 64 << 20;
+/// The directory below `kafka.fallback.dir`.
+pub(crate) const DIR: &str = "dead-letter";
+
+/// Appends to this process's dead letters.
+#[derive(Debug)]
+pub(super) struct DeadLetters {
+    dir: PathBuf,
+    process: Uuid,
+    files: u64,
+    max_bytes: u64,
+}
+
+impl DeadLetters {
+    pub(super) fn new(dir: &Path, process: Uuid, max_bytes: u64) -> Self {
+        DeadLetters { dir: dir.join(DIR), process, files: 0, max_bytes }
+    }
+
+    /// Appends all of them, synced, or none.
+    ///
+    /// # Errors
+    /// With the path, and what to do.
+    pub(super) fn append(&mut self, poison: &[Poison], now: Timestamp) -> Result<(), String> {
+        let explain = |error: io::Error| format!("cannot keep dead letters in {}: {error}", self.dir.display());
+        std::fs::create_dir_all(&self.dir).map_err(explain)?;
+        let used = bytes_in(&self.dir).map_err(explain)?;
+        if used >= self.max_bytes {
+            let (dir, most) = (self.dir.display(), self.max_bytes);
+            return Err(format!("dead letters in {dir} have {used} of kafka.fallback.max_bytes={most} bytes: look at them, and run predlog replay or remove them"));
+        }
+        let mut text = Vec::new();
+        poison.iter().for_each(|poison| write_lines(&mut text, poison, now));
+        let frame = zstd::bulk::compress(&text, ZSTD_LEVEL).map_err(explain)?;
+        let path = self.dir.join(format!("kafka-{}-{}.ndjson.zst", self.process, self.files));
+        let len = append(&path, &frame).map_err(|error| format!("cannot append dead letters to {}: {error}", path.display()))?;
+        if len > FILE_BYTES {
+            self.files += 1;
+        }
+        Ok(())
+    }
+}
+
+/// All of `frame` is in the file, or none: what is behind the end of a failed write is cut off.
+fn append(path: &Path, frame: &[u8]) -> io::Result<u64> {
+    let mut file: File = OpenOptions::new().append(true).create(true).open(path)?;
+    let before = file.metadata()?.len();
+    if let Err(error) = file.write_all(frame).and_then(|()| file.sync_data()) {
+        file.set_len(before)?;
+        return Err(error);
+    }
+    Ok(before + frame.len() as u64)
+}
+
+fn bytes_in(dir: &Path) -> io::Result<u64> {
+    std::fs::read_dir(dir)?.map(|entry| entry.and_then(|entry| entry.metadata()).map(|metadata| metadata.len())).sum()
+}
+
+/// `{"time":…,"topic":…,"reason":…,"record":<the line>}`
+fn write_lines(out: &mut Vec<u8>, poison: &Poison, now: Timestamp) {
+    for line in poison.record_lines() {
+        out.extend_from_slice(b"{\"time\":\"");
+        out.extend_from_slice(now.to_string().as_bytes());
+        out.extend_from_slice(b"\",\"topic\":");
+        write_str(out, &poison.topic);
+        out.extend_from_slice(b",\"reason\":");
+        write_str(out, &poison.reason);
+        out.extend_from_slice(b",\"record\":");
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"}\n");
+    }
+}

@@ -1,0 +1,220 @@
+//! From the lines of a batch to messages in librdkafka's hands.
+
+use super::packing::{Pack, Packer, Place};
+use super::produce::{Header, Natives, Outgoing, Producer, Topic};
+use super::reports::{Mark, Opaque, Reports};
+use super::settings::{KafkaSettings, Key, Packing};
+use super::topic::TopicTemplate;
+use crate::batch::Batch;
+use crate::record::{Writer, raw_id, raw_model_name};
+use crate::sink::Kept;
+use rdkafka::producer::Producer as _;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Records without a key go to one partition in runs of this many, so that a replay is cut the same way whatever its batches are.
+const RUN: u64 = 1024;
+/// Messages that are named and handed over together.
+const GROUP: usize = 512;
+/// Bytes around the lines of a message: its headers and Kafka's own.
+const MESSAGE_OVERHEAD: usize = 1024;
+
+/// Makes messages of lines.
+pub(super) struct Messages {
+    template: TopicTemplate,
+    key: Key,
+    packing: Packing,
+    headers: bool,
+    max_payload: usize,
+    /// By the raw text of a model's name; of one topic for all, by nothing.
+    by_model: HashMap<Vec<u8>, usize>,
+    topics: Vec<Topic>,
+    natives: Natives,
+    packer: Packer,
+}
+
+impl std::fmt::Debug for Messages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Messages").field("template", &self.template).finish_non_exhaustive()
+    }
+}
+
+/// The batch at hand.
+struct Flow<'a> {
+    reports: &'a Reports,
+    slot: u16,
+    next: u32,
+    marks: Vec<Mark>,
+    group: Vec<Outgoing<'a>>,
+    group_topic: usize,
+}
+
+impl Messages {
+    pub(super) fn new(settings: &KafkaSettings, template: TopicTemplate) -> Self {
+        Messages {
+            template,
+            key: settings.key,
+            packing: settings.packing,
+            headers: settings.headers,
+            max_payload: (settings.max_message_bytes.as_u64() as usize).saturating_sub(MESSAGE_OVERHEAD),
+            by_model: HashMap::new(),
+            topics: Vec::new(),
+            natives: Natives::default(),
+            packer: Packer::default(),
+        }
+    }
+
+    /// The client was replaced: its topics go with it.
+    pub(super) fn forget_topics(&mut self) {
+        self.by_model.clear();
+        self.topics.clear();
+    }
+
+    /// Hands the batch over, but for what `skip` has. `missing` is told of each topic that was not met before.
+    pub(super) fn send(
+        &mut self,
+        batch: &Batch<'_>,
+        skip: &Kept,
+        producer: &Arc<Producer>,
+        slot: u16,
+        missing: &mut dyn FnMut(&str),
+    ) -> Result<(), String> {
+        let reports = producer.context().clone();
+        let mut flow = Flow { reports: &reports, slot, next: 0, marks: Vec::new(), group: Vec::with_capacity(GROUP), group_topic: 0 };
+        for chunk in &batch.chunks {
+            let skip = skip.get(&chunk.writer);
+            for (seq, line) in chunk.lines() {
+                if skip.is_some_and(|seqs| seqs.contains(seq)) {
+                    continue;
+                }
+                let topic = self.topic_of(line, producer, missing)?;
+                let hash = if self.key == Key::None { run_hash(chunk.writer, seq) } else { 0 };
+                if self.packing == Packing::Ndjson {
+                    let key = self.key_of(line).map(<[u8]>::to_vec);
+                    let place = Place { topic, key, hash };
+                    if let Some(pack) = self.packer.add(&place, self.max_payload, chunk.writer, seq, line) {
+                        self.send_pack(&mut flow, pack);
+                    }
+                    continue;
+                }
+                if flow.group.len() == GROUP || flow.group_topic != topic {
+                    self.send_group(&mut flow);
+                    flow.group_topic = topic;
+                }
+                let opaque = Opaque { slot, index: flow.next, hash };
+                flow.marks.push(Mark { index: flow.next, writer: chunk.writer, first_seq: seq, last_seq: seq });
+                flow.next += 1;
+                flow.group.push(Outgoing { payload: line.strip_suffix(b"\n").unwrap_or(line), key: self.key_of(line), opaque });
+            }
+        }
+        self.send_group(&mut flow);
+        for pack in self.packer.finish() {
+            self.send_pack(&mut flow, pack);
+        }
+        Ok(())
+    }
+
+    fn topic_of(&mut self, line: &[u8], producer: &Arc<Producer>, missing: &mut dyn FnMut(&str)) -> Result<usize, String> {
+        let model = match self.template.fixed() {
+            Some(_) => &[][..],
+            None => raw_model_name(line).ok_or("a line is not one that log() made")?,
+        };
+        if let Some(&topic) = self.by_model.get(model) {
+            return Ok(topic);
+        }
+        let name = match self.template.fixed() {
+            Some(name) => name.to_owned(),
+            None => {
+                let quoted = [b"\"", model, b"\""].concat();
+                let name: String = serde_json::from_slice(&quoted).map_err(|error| format!("a model's name cannot be read: {error}"))?;
+                self.template.of_model(&name)
+            }
+        };
+        self.topics.push(Topic::new(producer, &name, self.key == Key::None)?);
+        self.by_model.insert(model.to_vec(), self.topics.len() - 1);
+        missing(&name);
+        Ok(self.topics.len() - 1)
+    }
+
+    /// The text of the key as the line has it: what JSON escapes in an id stays escaped, in each try in the same way.
+    fn key_of<'a>(&self, line: &'a [u8]) -> Option<&'a [u8]> {
+        match self.key {
+            Key::Id => raw_id(line),
+            Key::ModelName => raw_model_name(line),
+            Key::None => None,
+        }
+    }
+
+    fn send_group(&mut self, flow: &mut Flow<'_>) {
+        let Some(topic) = self.topics.get(flow.group_topic).filter(|_| !flow.group.is_empty()) else { return };
+        flow.reports.expect(flow.slot, flow.group.len(), &flow.marks);
+        if self.headers {
+            for (message, mark) in flow.group.iter().zip(&flow.marks) {
+                with_headers(topic, message, c"content-type", b"application/json", std::slice::from_ref(mark), flow.reports);
+            }
+        } else {
+            topic.produce(&flow.group, &mut self.natives, flow.reports);
+        }
+        flow.group.clear();
+        flow.marks.clear();
+    }
+
+    fn send_pack(&mut self, flow: &mut Flow<'_>, mut pack: Pack) {
+        let Some(topic) = self.topics.get(pack.place.topic) else { return };
+        let index = flow.next;
+        flow.next += 1;
+        pack.marks.iter_mut().for_each(|mark| mark.index = index);
+        flow.reports.expect(flow.slot, 1, &pack.marks);
+        let opaque = Opaque { slot: flow.slot, index, hash: pack.place.hash };
+        let message = Outgoing { payload: &pack.lines, key: pack.place.key.as_deref(), opaque };
+        if self.headers {
+            with_headers(topic, &message, c"content-type", b"application/x-ndjson", &pack.marks, flow.reports);
+        } else {
+            topic.produce(&[message], &mut self.natives, flow.reports);
+        }
+        self.packer.reuse(pack);
+    }
+}
+
+/// Headers say whose records a message has when all are of one writer; the lines themselves always do.
+fn with_headers(topic: &Topic, message: &Outgoing<'_>, kind: &'static std::ffi::CStr, content: &[u8], marks: &[Mark], reports: &Reports) {
+    let (Some(first), Some(last)) = (marks.first(), marks.last()) else { return };
+    let writer = first.writer.to_string();
+    let mut digits = (itoa::Buffer::new(), itoa::Buffer::new());
+    let mut seqs = digits.0.format(first.first_seq).to_owned();
+    if first.first_seq != last.last_seq {
+        seqs.push('-');
+        seqs.push_str(digits.1.format(last.last_seq));
+    }
+    let headers = [
+        Header { name: kind, value: content },
+        Header { name: c"predlog-writer", value: writer.as_bytes() },
+        Header { name: c"predlog-seq", value: seqs.as_bytes() },
+    ];
+    let one_writer = marks.iter().all(|mark| mark.writer == first.writer);
+    topic.produce_with_headers(message, if one_writer { &headers } else { &headers[..1] }, reports);
+}
+
+/// Where a run of a writer's records goes: the same number for the same run, and other runs elsewhere.
+fn run_hash(writer: Writer, seq: u64) -> u16 {
+    let (high, low) = writer.process().as_u64_pair();
+    let mut hash = high ^ low.rotate_left(32) ^ u64::from(writer.lane()) << 56;
+    hash = (hash ^ (seq / RUN)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^= hash >> 29;
+    (hash.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 48) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_run_stays_together_and_runs_are_spread() {
+        let writer = Writer::new(Uuid::now_v7(), 3);
+        assert_eq!(run_hash(writer, 0), run_hash(writer, RUN - 1));
+        let partitions: BTreeSet<u16> = (0..64).map(|run| (run_hash(writer, run * RUN) >> 1) % 6).collect();
+        assert_eq!(partitions.len(), 6);
+    }
+}

@@ -1,0 +1,169 @@
+//! A thread that asks the brokers, so that the worker never waits for them: whether they answer, and for topics that are missing.
+
+use super::produce::Producer;
+use super::settings::KafkaSettings;
+use parking_lot::{Condvar, Mutex};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::Producer as _;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The longest that brokers may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// An answer older than this says nothing about now.
+const FRESH: Duration = Duration::from_secs(3);
+
+enum Request {
+    Ask(Arc<Producer>, Option<String>),
+    Create(String),
+}
+
+#[derive(Default)]
+struct State {
+    asking: bool,
+    answer: Option<(Instant, Result<(), String>)>,
+    /// Why the last topic could not be made.
+    not_created: Option<String>,
+}
+
+/// The thread's handle. It ends when this is dropped, after the request at hand.
+pub(super) struct Prober {
+    requests: Option<Sender<Request>>,
+    state: Arc<(Mutex<State>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Prober {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Prober")
+    }
+}
+
+impl Prober {
+    pub(super) fn start(config: ClientConfig, settings: &KafkaSettings) -> std::io::Result<Self> {
+        let (requests, received) = channel();
+        let state = Arc::new((Mutex::new(State::default()), Condvar::new()));
+        let shared = Arc::clone(&state);
+        let creator = Creator { config, partitions: settings.partitions, replication: settings.replication, client: None };
+        let thread = std::thread::Builder::new().name("predlog-kafka".to_owned()).spawn(move || {
+            let mut creator = creator;
+            for request in received {
+                match request {
+                    Request::Ask(producer, topic) => {
+                        let answer = ask(&producer, topic.as_deref(), ANSWER_WITHIN);
+                        let mut state = shared.0.lock();
+                        state.asking = false;
+                        state.answer = Some((Instant::now(), answer));
+                        shared.1.notify_all();
+                    }
+                    Request::Create(topic) => shared.0.lock().not_created = creator.create(&topic).err(),
+                }
+            }
+        })?;
+        Ok(Prober { requests: Some(requests), state, thread: Some(thread) })
+    }
+
+    /// Whether the brokers answer. Waits for `patience`; an answer that comes later is given to the next call.
+    pub(super) fn probe(&self, producer: &Arc<Producer>, topic: Option<&str>, patience: Duration) -> Result<(), String> {
+        let deadline = Instant::now() + patience;
+        let (lock, answered) = &*self.state;
+        let mut state = lock.lock();
+        let stale = state.answer.take_if(|(at, _)| at.elapsed() > FRESH);
+        drop(stale);
+        if state.answer.is_none() && !state.asking {
+            state.asking = true;
+            self.send(Request::Ask(Arc::clone(producer), topic.map(str::to_owned)));
+        }
+        while state.answer.is_none() && !answered.wait_until(&mut state, deadline).timed_out() {}
+        match state.answer.take() {
+            Some((_, Err(why))) => Err(state.not_created.clone().map_or(why.clone(), |topic| format!("{why}; {topic}"))),
+            Some((_, Ok(()))) => Ok(()),
+            None => Err("the brokers have not answered yet".to_owned()),
+        }
+    }
+
+    /// Makes a topic, if it is not there.
+    pub(super) fn create(&self, topic: &str) {
+        self.send(Request::Create(topic.to_owned()));
+    }
+
+    fn send(&self, request: Request) {
+        // The thread ends only when `requests` is dropped.
+        if let Some(requests) = &self.requests
+            && requests.send(request).is_err()
+        {
+            tracing::error!("the thread that asks the Kafka brokers has ended");
+        }
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that asks the Kafka brokers panicked");
+        }
+    }
+}
+
+/// Whether a broker answers, and has the topic.
+pub(super) fn ask(producer: &Producer, topic: Option<&str>, within: Duration) -> Result<(), String> {
+    let metadata = producer.client().fetch_metadata(topic, within).map_err(|error| {
+        let why = producer.context().last_error().map_or_else(String::new, |why| format!(": {why}"));
+        format!("the brokers do not answer: {error}{why}")
+    })?;
+    let Some(topic) = topic else { return Ok(()) };
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Err(format!("topic={topic}: the brokers say nothing about it"));
+    };
+    match found.error().map(RDKafkaErrorCode::from) {
+        None => Ok(()),
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+            Err(format!("topic={topic} does not exist: create it, or set kafka.create_topics = true"))
+        }
+        // An election is under way: producing waits for its end.
+        Some(RDKafkaErrorCode::LeaderNotAvailable) => Ok(()),
+        Some(code) => Err(format!("topic={topic}: {code}")),
+    }
+}
+
+/// Makes topics.
+pub(super) struct Creator {
+    pub(super) config: ClientConfig,
+    pub(super) partitions: u32,
+    pub(super) replication: u16,
+    pub(super) client: Option<AdminClient<DefaultClientContext>>,
+}
+
+impl Creator {
+    pub(super) fn create(&mut self, topic: &str) -> Result<(), String> {
+        let explain = |why: String| format!("cannot create topic={topic}: {why}");
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => self.config.create().map_err(|error| explain(format!("{error}")))?,
+        };
+        let replication = TopicReplication::Fixed(i32::from(self.replication));
+        let new = NewTopic::new(topic, i32::try_from(self.partitions).unwrap_or(i32::MAX), replication);
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(5))).request_timeout(Some(Duration::from_secs(5)));
+        let created = futures_executor::block_on(client.create_topics([&new], &options));
+        self.client = Some(client);
+        let results = created.map_err(|error| explain(error.to_string()))?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) => {
+                    let (partitions, replication) = (self.partitions, self.replication);
+                    return Err(explain(format!("{code} (kafka.partitions={partitions}, kafka.replication={replication})")));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! The sink: batches in, delivery reports out.
+
+use super::client;
+use super::dead_letter::DeadLetters;
+use super::messages::Messages;
+use super::prober::{Creator, Prober, ask};
+use super::produce::Producer;
+use super::reports::{Progress, Reports};
+use super::settings::KafkaSettings;
+use super::topic::TopicTemplate;
+use crate::batch::{Batch, Origin};
+use crate::clock::{Clock, Now, SystemClock};
+use crate::sink::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
+use crate::stats::Stats;
+use rdkafka::producer::{Producer as _, PurgeConfig};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use uuid::Uuid;
+
+const NAME: &str = "kafka";
+/// The longest that [`Sink::probe`] waits: the answer of slower brokers is given to the next probe.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Events that one look at the reports takes at most: each has the messages of one request.
+const EVENTS: usize = 64;
+
+/// Streams to Kafka.
+pub struct KafkaSink {
+    settings: KafkaSettings,
+    template: TopicTemplate,
+    producer: Arc<Producer>,
+    messages: Messages,
+    dead_letters: DeadLetters,
+    prober: Prober,
+    stats: Arc<Stats>,
+    clock: SystemClock,
+    /// The last batch that is owned.
+    owned: Option<u64>,
+    /// Why nothing is sent until the brokers answer again.
+    down: Option<String>,
+    kept: Kept,
+    /// What is owned of replays that failed: their frames come again.
+    replayed: Kept,
+}
+
+impl std::fmt::Debug for KafkaSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaSink").field("settings", &self.settings).field("down", &self.down).finish_non_exhaustive()
+    }
+}
+
+impl KafkaSink {
+    /// Connects in the background: this does not wait for brokers. `process` names this process's dead letters.
+    ///
+    /// # Errors
+    /// A property that librdkafka does not know, a file that cannot be read, a template that makes no topic.
+    pub fn open(settings: KafkaSettings, process: Uuid, stats: Arc<Stats>) -> Result<Self, String> {
+        let template = TopicTemplate::parse(&settings.topic).map_err(|expected| format!("kafka.topic: expected {expected}"))?;
+        let config = client::config(&settings)?;
+        let producer = Arc::new(producer(&settings)?);
+        let prober = Prober::start(config, &settings).map_err(|error| format!("cannot start a thread: {error}"))?;
+        if let Some(topic) = template.fixed().filter(|_| settings.create_topics) {
+            prober.create(topic);
+        }
+        let max_bytes = settings.fallback.max_bytes.as_u64();
+        Ok(KafkaSink {
+            messages: Messages::new(&settings, template.clone()),
+            dead_letters: DeadLetters::new(&settings.fallback.dir, process, max_bytes),
+            settings,
+            template,
+            producer,
+            prober,
+            stats,
+            clock: SystemClock::default(),
+            owned: None,
+            down: None,
+            kept: Kept::new(),
+            replayed: Kept::new(),
+        })
+    }
+
+    fn reports(&self) -> &Arc<Reports> {
+        self.producer.context()
+    }
+
+    fn poll(&mut self) {
+        for _ in 0..EVENTS {
+            let before = self.reports().reported();
+            self.producer.poll(Duration::ZERO);
+            if self.reports().reported() == before {
+                break;
+            }
+        }
+        self.bury();
+    }
+
+    /// Poison is owned when it is with the dead letters.
+    fn bury(&mut self) {
+        let poison = self.reports().take_poison();
+        if poison.is_empty() {
+            return;
+        }
+        let records: u64 = poison.iter().map(|poison| poison.record_lines().count() as u64).sum();
+        let kept = self.dead_letters.append(&poison, self.clock.wall());
+        match &kept {
+            Ok(()) => {
+                self.stats.unstorable.fetch_add(records, Ordering::Relaxed);
+                let (topic, reason) = (&poison[0].topic, &poison[0].reason);
+                tracing::error!(records, topic, reason, "the brokers refuse predictions for good; they are in the dead-letter directory");
+            }
+            Err(error) => tracing::error!(error, "cannot keep dead letters; their batch is tried again"),
+        }
+        self.reports().settle(&poison, kept);
+    }
+
+    /// librdkafka has given up on this client for good.
+    fn replace_client(&mut self) -> Result<(), SinkError> {
+        let fresh = producer(&self.settings).map_err(unavailable)?;
+        tracing::warn!(reason = self.reports().last_error(), "the Kafka client failed for good; a new one takes its place");
+        self.messages.forget_topics();
+        self.producer = Arc::new(fresh);
+        Ok(())
+    }
+}
+
+fn producer(settings: &KafkaSettings) -> Result<Producer, String> {
+    let explain = |error: rdkafka::error::KafkaError| format!("kafka: {error}");
+    client::config(settings)?.create_with_context(Reports::default()).map_err(explain)
+}
+
+fn unavailable(why: impl Into<String>) -> SinkError {
+    SinkError::new(NAME, SinkErrorKind::Unavailable, why)
+}
+
+impl Sink for KafkaSink {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        // While the last messages of a failed flight wait for their reports, and until the brokers answer, the fallback is the better place.
+        if let Some(why) = self.reports().failing().or_else(|| self.down.clone()) {
+            return Err(unavailable(why));
+        }
+        let live = batch.origin == Origin::Live;
+        let none = Kept::new();
+        let skip = if live { &none } else { &self.replayed };
+        let slot = self.reports().begin(batch.id, live);
+        let (prober, create) = (&self.prober, self.settings.create_topics && self.template.fixed().is_none());
+        let mut missing = |topic: &str| {
+            if create {
+                prober.create(topic);
+            }
+        };
+        if let Err(why) = self.messages.send(batch, skip, &self.producer, slot, &mut missing) {
+            self.reports().fail(slot, why);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<Option<u64>, SinkError> {
+        self.poll();
+        match self.reports().progress(self.owned) {
+            Progress::Owned(owned) => {
+                self.owned = owned;
+                Ok(owned)
+            }
+            Progress::Failed { cause, kept, replayed } => {
+                self.kept = kept;
+                self.replayed = replayed;
+                self.down = Some(cause.clone());
+                if self.reports().is_fatal() {
+                    self.replace_client()?;
+                }
+                Err(unavailable(cause))
+            }
+        }
+    }
+
+    fn kept(&mut self) -> Kept {
+        std::mem::take(&mut self.kept)
+    }
+
+    fn maintain(&mut self, _now: Now, _force: bool) -> Result<Maintained, SinkError> {
+        // Errors of the client come by a poll, also when nothing is on its way.
+        self.poll();
+        Ok(Maintained::default())
+    }
+
+    fn probe(&mut self) -> Result<(), SinkError> {
+        if let Some(why) = self.reports().failing() {
+            return Err(unavailable(why));
+        }
+        self.prober.probe(&self.producer, self.template.fixed(), PATIENCE).map_err(unavailable)?;
+        self.down = None;
+        Ok(())
+    }
+
+    fn spools(&self) -> bool {
+        false
+    }
+
+    fn adopt(&mut self, segment: &std::path::Path) -> Result<(), SinkError> {
+        Err(unavailable(format!("takes no segments; path={}", segment.display())))
+    }
+
+    fn close(&mut self, _now: Now) -> Result<Maintained, SinkError> {
+        // What has no report by now is the caller's: it is in the lanes or in the spool.
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+        self.messages.forget_topics();
+        Ok(Maintained::default())
+    }
+}
+
+/// What `predlog check` asks: whether the brokers answer, and whether the topic is there, or could be made and is.
+///
+/// # Errors
+/// What is wrong, and what to do.
+#[cfg(feature = "cli")]
+pub(crate) fn check(settings: &KafkaSettings, within: Duration) -> Result<String, String> {
+    let template = TopicTemplate::parse(&settings.topic).map_err(|expected| format!("kafka.topic: expected {expected}"))?;
+    let producer = producer(settings)?;
+    if let Some(topic) = template.fixed().filter(|_| settings.create_topics) {
+        let (partitions, replication) = (settings.partitions, settings.replication);
+        Creator { config: client::config(settings)?, partitions, replication, client: None }.create(topic)?;
+    }
+    ask(&producer, template.fixed(), within)?;
+    Ok(format!("{} answer, topic={}", settings.brokers, settings.topic))
+}

@@ -8,8 +8,8 @@ mod support;
 
 use bytesize::ByteSize;
 use predlog::batch::{Batch, Chunk, Origin};
-use predlog::config::kafka::{Compression, KafkaSettings, Key, Packing};
 use predlog::config::Mode;
+use predlog::config::kafka::{Compression, KafkaSettings, Key, Packing};
 use predlog::record::Writer;
 use predlog::sink::Sink;
 use predlog::sink::kafka::KafkaSink;
@@ -56,24 +56,30 @@ fn main() {
     let rows = arguments.first().and_then(|rows| rows.parse().ok()).unwrap_or(2_000_000);
     if let [_, name, brokers, topic] = &arguments[..] {
         let run = RUNS.iter().find(|run| run.0 == name).expect("a run");
-        let settings = KafkaSettings { brokers: brokers.clone(), topic: topic.clone(), deadline: LONG, ..KafkaSettings::default() };
+        let settings =
+            KafkaSettings { brokers: brokers.clone(), topic: topic.clone(), deadline: LONG, ..KafkaSettings::default() };
         let seconds = run.1(rows, &settings);
         println!("{seconds} {} {}", cpu_seconds(), peak_rss_mib());
         return;
     }
-    let brokers = std::env::var("PREDLOG_BENCH_BROKERS").expect("PREDLOG_BENCH_BROKERS names a broker with a topic \"predictions\"");
+    let brokers =
+        std::env::var("PREDLOG_BENCH_BROKERS").expect("PREDLOG_BENCH_BROKERS names a broker with a topic \"predictions\"");
     let mut figures = vec![[Vec::new(), Vec::new(), Vec::new()]; RUNS.len()];
     for round in 0..ROUNDS {
         for (figures, (name, _)) in figures.iter_mut().zip(RUNS) {
             eprintln!("round {} of {ROUNDS}: {name}", round + 1);
             let this = std::env::current_exe().expect("this program");
-            let output = Command::new(this).arg(rows.to_string()).args([name, &brokers, "predictions"]).output().expect("the run starts");
+            let output =
+                Command::new(this).arg(rows.to_string()).args([name, &brokers, "predictions"]).output().expect("the run starts");
             assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
             let text = String::from_utf8(output.stdout).expect("numbers");
             figures.iter_mut().zip(text.split_whitespace()).for_each(|(of, number)| of.push(number.parse().expect("a number")));
         }
     }
-    println!("\nkafka: {rows} records, medians of {ROUNDS} rounds\n{:<28} {:>12} {:>8} {:>12} {:>10}", "", "records/s", "ratio", "CPU us/rec", "peak MiB");
+    println!(
+        "\nkafka: {rows} records, medians of {ROUNDS} rounds\n{:<28} {:>12} {:>8} {:>12} {:>10}",
+        "", "records/s", "ratio", "CPU us/rec", "peak MiB"
+    );
     let rate = |at: usize| rows as f64 / median(figures[at][0].clone());
     for (at, (name, _)) in RUNS.iter().enumerate() {
         let (cpu, rss) = (median(figures[at][1].clone()), median(figures[at][2].clone()));
@@ -83,7 +89,13 @@ fn main() {
 
 fn prediction_lines() -> (Writer, Vec<Vec<u8>>) {
     let store = MemorySink::new();
-    let settings = LoggerSettings { durability: Durability::Memory, overflow: Overflow::Block, lanes: Some(1), block_limit: LONG, ..LoggerSettings::default() };
+    let settings = LoggerSettings {
+        durability: Durability::Memory,
+        overflow: Overflow::Block,
+        lanes: Some(1),
+        block_limit: LONG,
+        ..LoggerSettings::default()
+    };
     let (logger, guard) = Logger::builder(settings).sink(Box::new(store.clone())).open().expect("it opens");
     for n in 0..LINES {
         let (inputs, outputs) = features(n);
@@ -110,12 +122,17 @@ fn threaded(rows: u64, settings: &KafkaSettings) -> f64 {
     let delivered = Arc::new(AtomicU64::new(0));
     let mut config = ClientConfig::new();
     let properties = [("acks", "all"), ("enable.idempotence", "true"), ("compression.type", "lz4"), ("linger.ms", "5")];
-    properties.iter().for_each(|(name, value)| drop(config.set(*name, *value)));
+    for (name, value) in properties {
+        config.set(name, value);
+    }
     config.set("partitioner", "murmur2_random").set("bootstrap.servers", &settings.brokers);
     config.set("queue.buffering.max.messages", "500000").set("queue.buffering.max.kbytes", "1000000");
     let producer: ThreadedProducer<Count> = config.create_with_context(Count(Arc::clone(&delivered))).expect("it connects");
     let (_, lines) = prediction_lines();
-    let keys: Vec<String> = lines.iter().map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON")["id"].as_str().expect("an id").to_owned()).collect();
+    let keys: Vec<String> = lines
+        .iter()
+        .map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON")["id"].as_str().expect("an id").to_owned())
+        .collect();
     let start = Instant::now();
     for at in (0..lines.len()).cycle().take(rows as usize) {
         let mut record = BaseRecord::to(&settings.topic).payload(&lines[at]).key(&keys[at]);

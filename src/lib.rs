@@ -6,7 +6,6 @@ pub mod batch;
 pub mod cli;
 pub mod clock;
 pub mod config;
-mod modes;
 pub mod error;
 pub mod format;
 mod json;
@@ -14,6 +13,7 @@ pub(crate) mod lane;
 #[cfg(feature = "layer")]
 pub mod layer;
 pub mod logger;
+mod modes;
 #[cfg(feature = "parquet")]
 pub mod outbox;
 pub mod record;

@@ -52,7 +52,10 @@ fn the_sample_files_have_every_key_and_no_other() {
     let mut known = Vec::new();
     leaves("", &serde_json::to_value(Config::default()).unwrap(), &mut known);
     assert!(known.len() > 60, "{known:?}");
-    for (sample, is_in) in [(SIMPLE, (|key| !key.starts_with("kafka.")) as fn(&str) -> bool), (KAFKA, |key| key.starts_with("kafka.") || key == "mode")] {
+    for (sample, is_in) in [
+        (SIMPLE, (|key| !key.starts_with("kafka.")) as fn(&str) -> bool),
+        (KAFKA, |key| key.starts_with("kafka.") || key == "mode"),
+    ] {
         let mut expected: Vec<String> = known.iter().filter(|key| is_in(key)).cloned().collect();
         let mut shown = Vec::new();
         let table: serde_json::Value = toml::from_str(&uncommented(sample)).unwrap();

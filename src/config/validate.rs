@@ -84,7 +84,7 @@ impl Checks<'_> {
         }
         let kafka = &config.kafka;
         for problem in crate::sink::kafka::problems(kafka) {
-            self.wrong(problem.key, problem.value, problem.expected);
+            self.wrong(&problem.key, problem.value, problem.expected);
         }
         #[cfg(feature = "kafka")]
         self.problems.extend(crate::sink::kafka::conflicts(kafka));
@@ -93,9 +93,6 @@ impl Checks<'_> {
         self.size("kafka.max_message_bytes", kafka.max_message_bytes, ByteSize::kib(32), ByteSize::mb(1_000));
         self.count("kafka.partitions", u64::from(kafka.partitions), 1, 100_000);
         self.count("kafka.replication", u64::from(kafka.replication), 1, 100);
-        let fallback = &kafka.fallback;
-        self.size("kafka.fallback.max_bytes", fallback.max_bytes, ByteSize::mib(1), ByteSize::pib(1));
-        self.size("kafka.fallback.replay_bytes_per_second", fallback.replay_bytes_per_second, ByteSize::kib(64), ByteSize::tib(1));
     }
 
     fn direct(&mut self, config: &Config) {

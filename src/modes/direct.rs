@@ -1,8 +1,8 @@
 //! `mode = "direct"`: a local store, and its upload.
 
+use crate::config::Config;
 #[cfg(any(feature = "sqlite", feature = "parquet"))]
 use crate::config::Store;
-use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::logger::builder::make_home;
 use crate::logger::home::Home;
@@ -17,7 +17,8 @@ pub(super) fn open(config: &Config) -> Result<(Logger, Guard), Error> {
     let home = make_home(dir)?;
     let stats = Arc::new(Stats::default());
     let sink = open_sink(config, &home, &stats).map_err(|error| Error::new(ErrorKind::Storage, error.to_string()))?;
-    let builder = Logger::builder(config.logger.clone()).batch(config.batch.clone()).dir(dir).stats(Arc::clone(&stats)).home(home);
+    let builder =
+        Logger::builder(config.logger.clone()).batch(config.batch.clone()).dir(dir).stats(Arc::clone(&stats)).home(home);
     let (logger, guard) = builder.sink(sink).open()?;
     #[cfg(feature = "upload")]
     let guard = upload::attach(config, guard, &stats)?;

@@ -21,12 +21,10 @@ pub(super) fn open(config: &Config) -> Result<(Logger, Guard), Error> {
     let home = make_home(dir)?;
     let stats = Arc::new(Stats::default());
     let process = home.process().unwrap_or_else(Uuid::now_v7);
-    let sink = KafkaSink::open(kafka.clone(), process, Arc::clone(&stats))
-        .map_err(|error| Error::new(ErrorKind::Config, error))?;
-    let pace = PaceSettings {
-        share: kafka.fallback.replay_share,
-        max_bytes_per_second: Some(kafka.fallback.replay_bytes_per_second),
-    };
+    let sink =
+        KafkaSink::open(kafka.clone(), process, Arc::clone(&stats)).map_err(|error| Error::new(ErrorKind::Config, error))?;
+    let pace =
+        PaceSettings { share: kafka.fallback.replay_share, max_bytes_per_second: Some(kafka.fallback.replay_bytes_per_second) };
     let settings = LoggerSettings {
         spool_max_bytes: kafka.fallback.max_bytes,
         max_record_bytes: largest_record(config),

@@ -1,5 +1,6 @@
 //! Where records go: the [`Sink`] trait, its contract, and one backend a file.
 
+pub mod broker;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod discard;

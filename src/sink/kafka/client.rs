@@ -1,8 +1,8 @@
 //! librdkafka's configuration: what predlog's promises need, what `[kafka]` says, and the properties that are passed through.
 
-use super::settings::{Compression, KafkaSettings, Key, Properties, Secret};
+use super::settings::{Compression, KafkaSettings, Key, Properties};
+use crate::sink::broker::settings::secret;
 use rdkafka::ClientConfig;
-use std::path::Path;
 
 /// Names that librdkafka knows under two.
 const ALIASES: [(&str, &str); 6] = [
@@ -87,7 +87,8 @@ pub(crate) fn conflicts(settings: &KafkaSettings) -> Vec<String> {
             }
             _ => continue,
         };
-        conflicts.push(format!("kafka.properties.\"{name}\"=<hidden> conflicts with {secret}, which is set too: remove one of them"));
+        conflicts
+            .push(format!("kafka.properties.\"{name}\"=<hidden> conflicts with {secret}, which is set too: remove one of them"));
     }
     conflicts
 }
@@ -127,18 +128,6 @@ pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
-/// The secret that is given, or the first line of its file.
-fn secret(key: &str, given: Option<&Secret>, file: Option<&Path>) -> Result<Option<Secret>, String> {
-    match (given, file) {
-        (Some(secret), _) => Ok(Some(secret.clone())),
-        (None, Some(path)) => match std::fs::read_to_string(path) {
-            Ok(text) => Ok(Some(Secret::new(text.lines().next().unwrap_or_default()))),
-            Err(error) => Err(format!("cannot read {key}={}: {error}", path.display())),
-        },
-        (None, None) => Ok(None),
-    }
-}
-
 fn compression(compression: Compression) -> &'static str {
     match compression {
         Compression::None => "none",
@@ -160,7 +149,8 @@ mod tests {
     #[test]
     fn a_property_against_ours_is_named_with_both_values() {
         let mut settings = KafkaSettings::default();
-        let properties = [("acks", "1"), ("queue.buffering.max.ms", "900"), ("batch.size", "65536"), ("request.required.acks", "-1")];
+        let properties =
+            [("acks", "1"), ("queue.buffering.max.ms", "900"), ("batch.size", "65536"), ("request.required.acks", "-1")];
         settings.properties.0.extend(properties.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let conflicts = conflicts(&settings);
         assert_eq!(conflicts.len(), 2, "{conflicts:?}");

@@ -1,13 +1,14 @@
 //! From the lines of a batch to messages in librdkafka's hands.
 
-use super::packing::{Pack, Packer, Place};
 use super::produce::{Header, Natives, Outgoing, Producer, Topic};
-use super::reports::{Mark, Opaque, Reports};
+use super::reports::{Opaque, Reports};
 use super::settings::{KafkaSettings, Key, Packing};
-use super::topic::TopicTemplate;
 use crate::batch::Batch;
 use crate::record::{Writer, raw_id, raw_model_name};
 use crate::sink::Kept;
+use crate::sink::broker::flight::Mark;
+use crate::sink::broker::packing::{Pack, Packer, Place};
+use crate::sink::broker::topic::TopicTemplate;
 use rdkafka::producer::Producer as _;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -80,7 +81,8 @@ impl Messages {
         missing: &mut dyn FnMut(&str),
     ) -> Result<(), String> {
         let reports = producer.context().clone();
-        let mut flow = Flow { reports: &reports, slot, next: 0, marks: Vec::new(), group: Vec::with_capacity(GROUP), group_topic: 0 };
+        let mut flow =
+            Flow { reports: &reports, slot, next: 0, marks: Vec::new(), group: Vec::with_capacity(GROUP), group_topic: 0 };
         for chunk in &batch.chunks {
             let skip = skip.get(&chunk.writer);
             for (seq, line) in chunk.lines() {
@@ -126,7 +128,8 @@ impl Messages {
             Some(name) => name.to_owned(),
             None => {
                 let quoted = [b"\"", model, b"\""].concat();
-                let name: String = serde_json::from_slice(&quoted).map_err(|error| format!("a model's name cannot be read: {error}"))?;
+                let name: String =
+                    serde_json::from_slice(&quoted).map_err(|error| format!("a model's name cannot be read: {error}"))?;
                 self.template.of_model(&name)
             }
         };
@@ -147,7 +150,7 @@ impl Messages {
 
     fn send_group(&mut self, flow: &mut Flow<'_>) {
         let Some(topic) = self.topics.get(flow.group_topic).filter(|_| !flow.group.is_empty()) else { return };
-        flow.reports.expect(flow.slot, flow.group.len(), &flow.marks);
+        flow.reports.flight().expect(flow.slot, flow.group.len(), &flow.marks);
         if self.headers {
             for (message, mark) in flow.group.iter().zip(&flow.marks) {
                 with_headers(topic, message, c"content-type", b"application/json", std::slice::from_ref(mark), flow.reports);
@@ -164,7 +167,7 @@ impl Messages {
         let index = flow.next;
         flow.next += 1;
         pack.marks.iter_mut().for_each(|mark| mark.index = index);
-        flow.reports.expect(flow.slot, 1, &pack.marks);
+        flow.reports.flight().expect(flow.slot, 1, &pack.marks);
         let opaque = Opaque { slot: flow.slot, index, hash: pack.place.hash };
         let message = Outgoing { payload: &pack.lines, key: pack.place.key.as_deref(), opaque };
         if self.headers {
@@ -177,7 +180,14 @@ impl Messages {
 }
 
 /// Headers say whose records a message has when all are of one writer; the lines themselves always do.
-fn with_headers(topic: &Topic, message: &Outgoing<'_>, kind: &'static std::ffi::CStr, content: &[u8], marks: &[Mark], reports: &Reports) {
+fn with_headers(
+    topic: &Topic,
+    message: &Outgoing<'_>,
+    kind: &'static std::ffi::CStr,
+    content: &[u8],
+    marks: &[Mark],
+    reports: &Reports,
+) {
     let (Some(first), Some(last)) = (marks.first(), marks.last()) else { return };
     let writer = first.writer.to_string();
     let mut digits = (itoa::Buffer::new(), itoa::Buffer::new());

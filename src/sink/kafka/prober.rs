@@ -151,7 +151,8 @@ impl Creator {
         };
         let replication = TopicReplication::Fixed(i32::from(self.replication));
         let new = NewTopic::new(topic, i32::try_from(self.partitions).unwrap_or(i32::MAX), replication);
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(5))).request_timeout(Some(Duration::from_secs(5)));
+        let options =
+            AdminOptions::new().operation_timeout(Some(Duration::from_secs(5))).request_timeout(Some(Duration::from_secs(5)));
         let created = futures_executor::block_on(client.create_topics([&new], &options));
         self.client = Some(client);
         let results = created.map_err(|error| explain(error.to_string()))?;

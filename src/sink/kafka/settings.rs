@@ -1,6 +1,9 @@
 //! `[kafka]`.
 
-use super::Problem;
+pub use crate::sink::broker::settings::{FallbackSettings, Packing, Secret};
+
+use crate::sink::broker::Problem;
+use crate::sink::broker::settings::HIDDEN;
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -86,16 +89,6 @@ pub enum Key {
     None,
 }
 
-/// How many records a message has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Packing {
-    /// One.
-    None,
-    /// Many, a line each.
-    Ndjson,
-}
-
 /// How a record is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -120,31 +113,6 @@ pub enum Compression {
     Gzip,
 }
 
-/// Where records go while Kafka does not take them: `[kafka.fallback]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FallbackSettings {
-    /// Where the queue, the spool and the dead letters lie. Made if it is missing. Several processes of one host may share it.
-    pub dir: PathBuf,
-    /// The most that the spool may take on disk.
-    pub max_bytes: ByteSize,
-    /// While live records wait: the share of what is sent that may come from the spool.
-    pub replay_share: f64,
-    /// The most bytes a second that come from the spool.
-    pub replay_bytes_per_second: ByteSize,
-}
-
-impl Default for FallbackSettings {
-    fn default() -> Self {
-        FallbackSettings {
-            dir: PathBuf::from("./predlog-data"),
-            max_bytes: ByteSize::gib(10),
-            replay_share: 0.5,
-            replay_bytes_per_second: ByteSize::mib(64),
-        }
-    }
-}
-
 /// Encryption: `[kafka.tls]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -166,8 +134,8 @@ pub struct TlsSettings {
 impl TlsSettings {
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let mut wrong = |key, value: &str, expected: &str| {
-            problems.push(Problem { key, value: value.to_owned(), expected: expected.to_owned() });
+        let mut wrong = |key: &str, value: &str, expected: &str| {
+            problems.push(Problem { key: key.to_owned(), value: value.to_owned(), expected: expected.to_owned() });
         };
         if self.cert_file.is_some() && self.key_file.is_none() {
             wrong("kafka.tls.key_file", "not set", "the key of kafka.tls.cert_file");
@@ -199,8 +167,8 @@ pub struct SaslSettings {
 impl SaslSettings {
     pub(super) fn problems(&self, properties: &Properties) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let mut wrong = |key, value: &str, expected: &str| {
-            problems.push(Problem { key, value: value.to_owned(), expected: expected.to_owned() });
+        let mut wrong = |key: &str, value: &str, expected: &str| {
+            problems.push(Problem { key: key.to_owned(), value: value.to_owned(), expected: expected.to_owned() });
         };
         let needed = self.mechanism.is_some_and(|mechanism| mechanism != Mechanism::OauthBearer);
         let passed = |name| properties.0.contains_key(name);
@@ -212,7 +180,11 @@ impl SaslSettings {
             wrong("kafka.sasl.password", "not set", how);
         }
         if self.mechanism.is_none() && (self.username.is_some() || self.password.is_some() || self.password_file.is_some()) {
-            wrong("kafka.sasl.mechanism", "not set", "\"PLAIN\", \"SCRAM-SHA-256\" or \"SCRAM-SHA-512\", since kafka.sasl has a user or a password");
+            wrong(
+                "kafka.sasl.mechanism",
+                "not set",
+                "\"PLAIN\", \"SCRAM-SHA-256\" or \"SCRAM-SHA-512\", since kafka.sasl has a user or a password",
+            );
         }
         problems
     }
@@ -247,37 +219,6 @@ impl Mechanism {
     }
 }
 
-/// Text that is never shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides `text`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Secret(text.into())
-    }
-
-    /// The text itself: for the wire only.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-const HIDDEN: &str = "<hidden>";
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(HIDDEN)
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(HIDDEN)
-    }
-}
-
 /// Properties of librdkafka by name. Values that may be secrets are never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Properties(pub BTreeMap<String, String>);
@@ -285,8 +226,14 @@ pub struct Properties(pub BTreeMap<String, String>);
 impl Properties {
     /// Whether the property's value must not be shown. (The public certificate of a pair that holds a private key is hidden as well.)
     pub fn is_secret(name: &str) -> bool {
-        const OPEN: [&str; 4] = ["ssl.key.location", "ssl.keystore.location", "sasl.oauthbearer.token.endpoint.url", "enable.ssl.certificate.verification"];
-        let secret = ["password", "secret", "key", "token", "jaas", "sasl.oauthbearer.config", "pem", "assertion", "credential", "pwd"];
+        const OPEN: [&str; 4] = [
+            "ssl.key.location",
+            "ssl.keystore.location",
+            "sasl.oauthbearer.token.endpoint.url",
+            "enable.ssl.certificate.verification",
+        ];
+        let secret =
+            ["password", "secret", "key", "token", "jaas", "sasl.oauthbearer.config", "pem", "assertion", "credential", "pwd"];
         !OPEN.contains(&name) && secret.iter().any(|part| name.contains(part))
     }
 
@@ -339,7 +286,9 @@ mod tests {
         let mut settings = KafkaSettings::default();
         settings.sasl.password = Some(Secret::new("hunter2"));
         settings.tls.key_password = Some(Secret::new("hunter2"));
-        for name in ["sasl.password", "ssl.key.password", "ssl.key.pem", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config"] {
+        for name in
+            ["sasl.password", "ssl.key.password", "ssl.key.pem", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config"]
+        {
             settings.properties.0.insert(name.to_owned(), "hunter2".to_owned());
         }
         settings.properties.0.insert("client.id".to_owned(), "me".to_owned());

@@ -1,15 +1,18 @@
 //! The sink: batches in, delivery reports out.
 
 use super::client;
-use super::dead_letter::DeadLetters;
 use super::messages::Messages;
-use super::prober::{Creator, Prober, ask};
+use super::prober::Prober;
+#[cfg(feature = "cli")]
+use super::prober::{Creator, ask};
 use super::produce::Producer;
-use super::reports::{Progress, Reports};
+use super::reports::{Poison, Reports};
 use super::settings::KafkaSettings;
-use super::topic::TopicTemplate;
 use crate::batch::{Batch, Origin};
 use crate::clock::{Clock, Now, SystemClock};
+use crate::sink::broker::dead_letter::{DeadLetters, Letter};
+use crate::sink::broker::flight::Progress;
+use crate::sink::broker::topic::{KAFKA, TopicTemplate};
 use crate::sink::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::stats::Stats;
 use rdkafka::producer::{Producer as _, PurgeConfig};
@@ -55,7 +58,8 @@ impl KafkaSink {
     /// # Errors
     /// A property that librdkafka does not know, a file that cannot be read, a template that makes no topic.
     pub fn open(settings: KafkaSettings, process: Uuid, stats: Arc<Stats>) -> Result<Self, String> {
-        let template = TopicTemplate::parse(&settings.topic).map_err(|expected| format!("kafka.topic: expected {expected}"))?;
+        let template =
+            TopicTemplate::parse(&settings.topic, &KAFKA).map_err(|expected| format!("kafka.topic: expected {expected}"))?;
         let config = client::config(&settings)?;
         let producer = Arc::new(producer(&settings)?);
         let prober = Prober::start(config, &settings).map_err(|error| format!("cannot start a thread: {error}"))?;
@@ -65,7 +69,7 @@ impl KafkaSink {
         let max_bytes = settings.fallback.max_bytes.as_u64();
         Ok(KafkaSink {
             messages: Messages::new(&settings, template.clone()),
-            dead_letters: DeadLetters::new(&settings.fallback.dir, process, max_bytes),
+            dead_letters: DeadLetters::new(&settings.fallback.dir, NAME, process, max_bytes),
             settings,
             template,
             producer,
@@ -81,6 +85,10 @@ impl KafkaSink {
 
     fn reports(&self) -> &Arc<Reports> {
         self.producer.context()
+    }
+
+    fn failing(&self) -> Option<String> {
+        self.reports().flight().failing().map(str::to_owned)
     }
 
     fn poll(&mut self) {
@@ -100,17 +108,23 @@ impl KafkaSink {
         if poison.is_empty() {
             return;
         }
-        let records: u64 = poison.iter().map(|poison| poison.record_lines().count() as u64).sum();
-        let kept = self.dead_letters.append(&poison, self.clock.wall());
+        let letters: Vec<Letter<'_>> = poison.iter().map(Poison::letter).collect();
+        let records: u64 = letters.iter().map(|letter| letter.record_lines().count() as u64).sum();
+        let kept = self.dead_letters.append(&letters, self.clock.wall());
         match &kept {
             Ok(()) => {
                 self.stats.unstorable.fetch_add(records, Ordering::Relaxed);
-                let (topic, reason) = (&poison[0].topic, &poison[0].reason);
-                tracing::error!(records, topic, reason, "the brokers refuse predictions for good; they are in the dead-letter directory");
+                let (topic, reason) = letters.first().map_or(("", ""), |letter| (letter.topic, letter.reason));
+                tracing::error!(
+                    records,
+                    topic,
+                    reason,
+                    "the brokers refuse predictions for good; they are in the dead-letter directory"
+                );
             }
             Err(error) => tracing::error!(error, "cannot keep dead letters; their batch is tried again"),
         }
-        self.reports().settle(&poison, kept);
+        self.reports().settle(&poison, &kept);
     }
 
     /// librdkafka has given up on this client for good.
@@ -139,13 +153,13 @@ impl Sink for KafkaSink {
 
     fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         // While the last messages of a failed flight wait for their reports, and until the brokers answer, the fallback is the better place.
-        if let Some(why) = self.reports().failing().or_else(|| self.down.clone()) {
+        if let Some(why) = self.failing().or_else(|| self.down.clone()) {
             return Err(unavailable(why));
         }
         let live = batch.origin == Origin::Live;
         let none = Kept::new();
         let skip = if live { &none } else { &self.replayed };
-        let slot = self.reports().begin(batch.id, live);
+        let slot = self.reports().flight().begin(batch.id, live);
         let (prober, create) = (&self.prober, self.settings.create_topics && self.template.fixed().is_none());
         let mut missing = |topic: &str| {
             if create {
@@ -153,14 +167,15 @@ impl Sink for KafkaSink {
             }
         };
         if let Err(why) = self.messages.send(batch, skip, &self.producer, slot, &mut missing) {
-            self.reports().fail(slot, why);
+            self.reports().flight().fail_batch(slot, || why);
         }
         Ok(())
     }
 
     fn commit(&mut self) -> Result<Option<u64>, SinkError> {
         self.poll();
-        match self.reports().progress(self.owned) {
+        let progress = self.reports().flight().progress(self.owned);
+        match progress {
             Progress::Owned(owned) => {
                 self.owned = owned;
                 Ok(owned)
@@ -188,7 +203,7 @@ impl Sink for KafkaSink {
     }
 
     fn probe(&mut self) -> Result<(), SinkError> {
-        if let Some(why) = self.reports().failing() {
+        if let Some(why) = self.failing() {
             return Err(unavailable(why));
         }
         self.prober.probe(&self.producer, self.template.fixed(), PATIENCE).map_err(unavailable)?;
@@ -218,7 +233,8 @@ impl Sink for KafkaSink {
 /// What is wrong, and what to do.
 #[cfg(feature = "cli")]
 pub(crate) fn check(settings: &KafkaSettings, within: Duration) -> Result<String, String> {
-    let template = TopicTemplate::parse(&settings.topic).map_err(|expected| format!("kafka.topic: expected {expected}"))?;
+    let template =
+        TopicTemplate::parse(&settings.topic, &KAFKA).map_err(|expected| format!("kafka.topic: expected {expected}"))?;
     let producer = producer(settings)?;
     if let Some(topic) = template.fixed().filter(|_| settings.create_topics) {
         let (partitions, replication) = (settings.partitions, settings.replication);

@@ -1,6 +1,6 @@
 //! `packing = "ndjson"`: many records a message.
 
-use super::reports::Mark;
+use super::flight::Mark;
 use crate::record::Writer;
 
 /// A message is sent when it has so many bytes: past it compression gains little, and a consumer's memory is spared.
@@ -8,24 +8,24 @@ const PACK_BYTES: usize = 128 * 1024;
 
 /// Records that go into one message: those of one topic, one key and one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) topic: usize,
-    pub(super) key: Option<Vec<u8>>,
-    pub(super) hash: u16,
+pub(crate) struct Place {
+    pub(crate) topic: usize,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) hash: u16,
 }
 
 /// A message in the making.
 #[derive(Debug)]
-pub(super) struct Pack {
-    pub(super) place: Place,
-    pub(super) lines: Vec<u8>,
+pub(crate) struct Pack {
+    pub(crate) place: Place,
+    pub(crate) lines: Vec<u8>,
     /// Their `index` is set when the message has one.
-    pub(super) marks: Vec<Mark>,
+    pub(crate) marks: Vec<Mark>,
 }
 
 /// Collects lines into messages.
 #[derive(Debug, Default)]
-pub(super) struct Packer {
+pub(crate) struct Packer {
     open: Vec<Pack>,
     /// The pack that the last line went to: the next one's, most often.
     last: usize,
@@ -34,7 +34,7 @@ pub(super) struct Packer {
 
 impl Packer {
     /// Adds a line; a message that is full is returned.
-    pub(super) fn add(&mut self, place: &Place, max_bytes: usize, writer: Writer, seq: u64, line: &[u8]) -> Option<Pack> {
+    pub(crate) fn add(&mut self, place: &Place, max_bytes: usize, writer: Writer, seq: u64, line: &[u8]) -> Option<Pack> {
         let at = self.find(place);
         let most = PACK_BYTES.min(max_bytes);
         let full = (!self.open[at].lines.is_empty() && self.open[at].lines.len() + line.len() > most).then(|| {
@@ -51,13 +51,13 @@ impl Packer {
     }
 
     /// Ends the batch: the messages that are not full.
-    pub(super) fn finish(&mut self) -> Vec<Pack> {
+    pub(crate) fn finish(&mut self) -> Vec<Pack> {
         self.last = 0;
         std::mem::take(&mut self.open)
     }
 
     /// Takes a sent message's room back.
-    pub(super) fn reuse(&mut self, mut pack: Pack) {
+    pub(crate) fn reuse(&mut self, mut pack: Pack) {
         if self.spare.len() < 8 {
             pack.lines.clear();
             pack.marks.clear();

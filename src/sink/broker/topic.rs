@@ -3,8 +3,20 @@
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
-/// The longest name that Kafka takes.
-const MAX_TOPIC_LEN: usize = 249;
+/// Which names a broker takes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    max_len: usize,
+    /// Characters beside letters and digits in a name as it is given, and in a model's part of it.
+    legal: &'static [char],
+    legal_in_model: &'static [char],
+}
+
+/// Kafka's topics.
+pub(crate) const KAFKA: Rules = Rules { max_len: 249, legal: &['.', '_', '-'], legal_in_model: &['.', '_', '-'] };
+/// NATS's subjects: a dot parts their tokens, so a model's name has none.
+pub(crate) const NATS: Rules = Rules { max_len: 255, legal: &['.', '_', '-'], legal_in_model: &['_', '-'] };
+
 const PLACEHOLDER: &str = "{model_name}";
 /// Bytes of a hash that stand for the end of a name which is too long.
 const HASH_BYTES: usize = 8;
@@ -15,29 +27,33 @@ pub(crate) struct TopicTemplate {
     before: String,
     /// What comes behind the model's name; `None` when it is not a template.
     after: Option<String>,
+    rules: &'static Rules,
 }
 
 impl TopicTemplate {
     /// # Errors
     /// What is wrong with it, as "expected …".
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, rules: &'static Rules) -> Result<Self, String> {
         let (before, after) = match text.split_once(PLACEHOLDER) {
             Some((before, after)) => (before, Some(after)),
             None => (text, None),
         };
         let fixed = [before, after.unwrap_or_default()].concat();
-        if let Some(bad) = fixed.chars().find(|&c| !is_legal(c)) {
+        if let Some(bad) = fixed.chars().find(|&c| !is_legal(c, rules.legal)) {
             return Err(format!("letters, digits, '.', '_', '-' and at most one {PLACEHOLDER}, not {bad:?}"));
         }
         if after.is_none() && matches!(text, "" | "." | "..") {
-            return Err("a name that Kafka takes: not empty, \".\" or \"..\"".to_owned());
+            return Err("a name: not empty, \".\" or \"..\"".to_owned());
+        }
+        if *rules == NATS && text.split('.').any(str::is_empty) {
+            return Err("something between two dots, and before the first and behind the last".to_owned());
         }
         // Room for the shortest that any model's name can be made.
         let room = if after.is_some() { 2 * HASH_BYTES + 2 } else { 0 };
-        if fixed.len() + room > MAX_TOPIC_LEN {
-            return Err(format!("at most {} characters", MAX_TOPIC_LEN - room));
+        if fixed.len() + room > rules.max_len {
+            return Err(format!("at most {} characters", rules.max_len - room));
         }
-        Ok(TopicTemplate { before: before.to_owned(), after: after.map(str::to_owned) })
+        Ok(TopicTemplate { before: before.to_owned(), after: after.map(str::to_owned), rules })
     }
 
     /// The one topic of all models, if there is one.
@@ -48,8 +64,8 @@ impl TopicTemplate {
     /// The topic of a model. Other models have other topics.
     pub(crate) fn of_model(&self, model_name: &str) -> String {
         let Some(after) = &self.after else { return self.before.clone() };
-        let escaped = escape(model_name);
-        let room = MAX_TOPIC_LEN - self.before.len() - after.len();
+        let escaped = escape(model_name, self.rules.legal_in_model);
+        let room = self.rules.max_len - self.before.len() - after.len();
         let name = if escaped.len() <= room { escaped } else { shorten(&escaped, model_name, room) };
         let topic = [self.before.as_str(), &name, after].concat();
         // Only a bare template and a model of that name make one of the two names that Kafka does not take.
@@ -57,18 +73,18 @@ impl TopicTemplate {
     }
 }
 
-fn is_legal(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+fn is_legal(c: char, others: &[char]) -> bool {
+    c.is_ascii_alphanumeric() || others.contains(&c)
 }
 
-/// Each byte that Kafka does not take becomes `_` and two upper-case hex digits; so does a `_` that would otherwise be read as one of these.
-fn escape(name: &str) -> String {
+/// Each byte that the broker does not take becomes `_` and two upper-case hex digits; so does a `_` that would otherwise be read as one of these.
+fn escape(name: &str, legal: &[char]) -> String {
     let bytes = name.as_bytes();
     let mut out = String::with_capacity(bytes.len());
     for (at, &byte) in bytes.iter().enumerate() {
         let is_hex = |offset: usize| bytes.get(at + offset).is_some_and(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b));
         let ambiguous = byte == b'_' && is_hex(1) && is_hex(2);
-        if is_legal(char::from(byte)) && !ambiguous {
+        if is_legal(char::from(byte), legal) && !ambiguous {
             out.push(char::from(byte));
         } else {
             let _ = write!(out, "_{byte:02X}");
@@ -98,7 +114,8 @@ mod tests {
         let mut out = Vec::new();
         let mut at = 0;
         while at < bytes.len() {
-            let code = bytes.get(at + 1..at + 3).filter(|code| code.iter().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b)));
+            let code =
+                bytes.get(at + 1..at + 3).filter(|code| code.iter().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b)));
             match code {
                 Some(code) if bytes[at] == b'_' => {
                     out.push(u8::from_str_radix(std::str::from_utf8(code).unwrap(), 16).unwrap());
@@ -116,29 +133,33 @@ mod tests {
     proptest! {
         #[test]
         fn an_escaped_name_is_legal_and_tells_all(name in "\\PC{0,20}|[_0-9A-F]{0,12}") {
-            let escaped = escape(&name);
-            prop_assert!(escaped.chars().all(is_legal));
-            prop_assert_eq!(unescape(&escaped), name);
+            for rules in [&KAFKA, &NATS] {
+                let escaped = escape(&name, rules.legal_in_model);
+                prop_assert!(escaped.chars().all(|c| is_legal(c, rules.legal_in_model)));
+                prop_assert_eq!(unescape(&escaped), name.clone());
+            }
         }
 
         #[test]
         fn every_model_has_a_topic_that_kafka_takes(name in "\\PC{1,256}") {
-            let template = TopicTemplate::parse("predictions-{model_name}.v1").unwrap();
+            let template = TopicTemplate::parse("predictions-{model_name}.v1", &KAFKA).unwrap();
             let topic = template.of_model(&name);
-            prop_assert!(topic.len() <= MAX_TOPIC_LEN && topic.chars().all(is_legal), "{}", topic);
+            prop_assert!(topic.len() <= KAFKA.max_len && topic.chars().all(|c| is_legal(c, KAFKA.legal)), "{}", topic);
         }
     }
 
     #[test]
     fn topics_are_named_after_models() {
-        let template = TopicTemplate::parse("predictions-{model_name}").unwrap();
+        let template = TopicTemplate::parse("predictions-{model_name}", &KAFKA).unwrap();
         assert_eq!(template.of_model("wine_quality"), "predictions-wine_quality");
         assert_eq!(template.of_model("a/b"), "predictions-a_2Fb");
         assert_ne!(template.of_model(&"x".repeat(300)), template.of_model(&"x".repeat(301)));
-        assert_eq!(TopicTemplate::parse("{model_name}").unwrap().of_model(".."), "_2E_2E");
-        assert_eq!(TopicTemplate::parse("predictions").unwrap().fixed(), Some("predictions"));
+        assert_eq!(TopicTemplate::parse("{model_name}", &KAFKA).unwrap().of_model(".."), "_2E_2E");
+        assert_eq!(TopicTemplate::parse("predictions", &KAFKA).unwrap().fixed(), Some("predictions"));
+        assert_eq!(TopicTemplate::parse("predictions.{model_name}", &NATS).unwrap().of_model("a.b *"), "predictions.a_2Eb_20_2A");
+        assert!(TopicTemplate::parse("predictions..x", &NATS).is_err());
         for bad in ["", ".", "..", "a b", "a/{model_name}", "{model_name}{model_name}", "{model}", &"x".repeat(250)] {
-            assert!(TopicTemplate::parse(bad).is_err(), "{bad}");
+            assert!(TopicTemplate::parse(bad, &KAFKA).is_err(), "{bad}");
         }
     }
 }

@@ -1,6 +1,5 @@
-//! Messages that no broker takes: `<dir>/dead-letter/kafka-<process>-<n>.ndjson.zst`, a line for each record, readable by `zstdcat file | jq`.
+//! Messages that no broker takes: `<dir>/dead-letter/<sink>-<process>-<n>.ndjson.zst`, a line for each record, readable by `zstdcat file | jq`.
 
-use super::reports::Poison;
 use crate::clock::Timestamp;
 use crate::json::escape::write_str;
 use std::fs::{File, OpenOptions};
@@ -11,39 +10,59 @@ use uuid::Uuid;
 const ZSTD_LEVEL: i32 = 3;
 /// A file larger than this is followed by another.
 const FILE_BYTES: u64 = 64 << 20;
-/// The directory below `kafka.fallback.dir`.
+/// The directory below the fallback's.
 pub(crate) const DIR: &str = "dead-letter";
+
+/// Records that no broker takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Letter<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) reason: &'a str,
+    /// Their lines.
+    pub(crate) lines: &'a [u8],
+}
+
+impl<'a> Letter<'a> {
+    /// The records in it.
+    pub(crate) fn record_lines(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty())
+    }
+}
 
 /// Appends to this process's dead letters.
 #[derive(Debug)]
-pub(super) struct DeadLetters {
+pub(crate) struct DeadLetters {
     dir: PathBuf,
+    sink: &'static str,
     process: Uuid,
     files: u64,
     max_bytes: u64,
 }
 
 impl DeadLetters {
-    pub(super) fn new(dir: &Path, process: Uuid, max_bytes: u64) -> Self {
-        DeadLetters { dir: dir.join(DIR), process, files: 0, max_bytes }
+    pub(crate) fn new(dir: &Path, sink: &'static str, process: Uuid, max_bytes: u64) -> Self {
+        DeadLetters { dir: dir.join(DIR), sink, process, files: 0, max_bytes }
     }
 
     /// Appends all of them, synced, or none.
     ///
     /// # Errors
     /// With the path, and what to do.
-    pub(super) fn append(&mut self, poison: &[Poison], now: Timestamp) -> Result<(), String> {
+    pub(crate) fn append(&mut self, letters: &[Letter<'_>], now: Timestamp) -> Result<(), String> {
         let explain = |error: io::Error| format!("cannot keep dead letters in {}: {error}", self.dir.display());
         std::fs::create_dir_all(&self.dir).map_err(explain)?;
         let used = bytes_in(&self.dir).map_err(explain)?;
         if used >= self.max_bytes {
             let (dir, most) = (self.dir.display(), self.max_bytes);
-            return Err(format!("dead letters in {dir} have {used} of kafka.fallback.max_bytes={most} bytes: look at them, and run predlog replay or remove them"));
+            return Err(format!(
+                "dead letters in {dir} have {used} of {}.fallback.max_bytes={most} bytes: look at them, and run predlog replay or remove them",
+                self.sink
+            ));
         }
         let mut text = Vec::new();
-        poison.iter().for_each(|poison| write_lines(&mut text, poison, now));
+        letters.iter().for_each(|letter| write_lines(&mut text, letter, now));
         let frame = zstd::bulk::compress(&text, ZSTD_LEVEL).map_err(explain)?;
-        let path = self.dir.join(format!("kafka-{}-{}.ndjson.zst", self.process, self.files));
+        let path = self.dir.join(format!("{}-{}-{}.ndjson.zst", self.sink, self.process, self.files));
         let len = append(&path, &frame).map_err(|error| format!("cannot append dead letters to {}: {error}", path.display()))?;
         if len > FILE_BYTES {
             self.files += 1;
@@ -68,14 +87,14 @@ fn bytes_in(dir: &Path) -> io::Result<u64> {
 }
 
 /// `{"time":…,"topic":…,"reason":…,"record":<the line>}`
-fn write_lines(out: &mut Vec<u8>, poison: &Poison, now: Timestamp) {
-    for line in poison.record_lines() {
+fn write_lines(out: &mut Vec<u8>, letter: &Letter<'_>, now: Timestamp) {
+    for line in letter.record_lines() {
         out.extend_from_slice(b"{\"time\":\"");
         out.extend_from_slice(now.to_string().as_bytes());
         out.extend_from_slice(b"\",\"topic\":");
-        write_str(out, &poison.topic);
+        write_str(out, letter.topic);
         out.extend_from_slice(b",\"reason\":");
-        write_str(out, &poison.reason);
+        write_str(out, letter.reason);
         out.extend_from_slice(b",\"record\":");
         out.extend_from_slice(line);
         out.extend_from_slice(b"}\n");

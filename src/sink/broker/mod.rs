@@ -1,0 +1,18 @@
+//! What the sinks of message brokers share: names of topics, packing, what is on its way, and dead letters.
+
+pub mod settings;
+pub(crate) mod topic;
+
+#[cfg(any(feature = "kafka", feature = "nats"))]
+pub(crate) mod dead_letter;
+#[cfg(any(feature = "kafka", feature = "nats"))]
+pub(crate) mod flight;
+#[cfg(any(feature = "kafka", feature = "nats"))]
+pub(crate) mod packing;
+
+/// A problem of the settings: a key, its value, and what was expected.
+pub(crate) struct Problem {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) expected: String,
+}

@@ -21,7 +21,7 @@ use uuid::Uuid;
 pub(crate) const MAX_LANES: usize = 64;
 /// Buffers of a lane: one takes lines, and the others are on their way, so that a sink which answers later (a broker) has the next batch
 /// before it has answered for the last.
-pub(crate) const BUFFERS: usize = 4;
+pub(crate) const BUFFERS: usize = 8;
 /// Bytes that the lane adds to a line: the header, the writer and the largest seq.
 const OVERHEAD: usize = FRAME_HEADER + WRITER_TEXT + 20 + TAIL.len();
 const WRITER_TEXT: usize = b",\"writer\":\"".len() + WRITER_LEN + b"\",\"seq\":".len();
@@ -100,6 +100,8 @@ pub(crate) struct Taken {
 pub(crate) struct Pending {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
+    /// A buffer that takes lines is at least half full.
+    pub(crate) half_full: bool,
 }
 
 impl Lanes {
@@ -180,14 +182,16 @@ impl Lanes {
 
     /// What waits to be taken.
     pub(crate) fn pending(&self) -> Pending {
-        self.lanes.iter().fold(Pending::default(), |sum, lane| {
+        let mut pending = Pending::default();
+        for lane in &self.lanes {
             let state = lane.state.lock();
-            state
-                .buffers
-                .iter()
-                .filter(|buffer| matches!(buffer.stage, Stage::Active | Stage::Sealed))
-                .fold(sum, |sum, buffer| Pending { rows: sum.rows + buffer.rows, bytes: sum.bytes + buffer.len as u64 })
-        })
+            for buffer in state.buffers.iter().filter(|buffer| matches!(buffer.stage, Stage::Active | Stage::Sealed)) {
+                pending.rows += buffer.rows;
+                pending.bytes += buffer.len as u64;
+                pending.half_full |= buffer.len >= self.buffer_bytes / 2;
+            }
+        }
+        pending
     }
 
     /// Bytes in all buffers that are not free, taken ones included.

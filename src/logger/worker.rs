@@ -6,7 +6,7 @@ use super::pace::Pace;
 use super::{Cause, Durability, Report, Shared};
 use crate::batch::{Batch, BatchSettings, Batcher, Origin};
 use crate::clock::Now;
-use crate::lane::Taken;
+use crate::lane::{BUFFERS, Taken};
 use crate::rotation::RotationSettings;
 use crate::sink::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::spool::Spool;
@@ -181,8 +181,11 @@ impl Worker {
             return if now.monotonic >= self.retry_at { self.held.take() } else { None };
         }
         let pending = self.shared.lanes.pending();
+        if self.window_is_full() && (self.spool.is_none() || !pending.half_full) {
+            return None;
+        }
         let due = self.batcher.due(pending.rows, pending.bytes, now).is_some();
-        let hurry = pending.rows > 0 && (ending || self.flush.is_some());
+        let hurry = pending.rows > 0 && (ending || self.flush.is_some() || self.window_is_full());
         if !due && !hurry {
             return None;
         }
@@ -193,7 +196,9 @@ impl Worker {
 
     /// To the sink, or to the spool, or held.
     fn deliver(&mut self, taken: Vec<Taken>, now: Now) {
-        let sink_first = !self.is_down(now) && !self.under_pressure();
+        // A sink with a spool before it is tried by `probe` alone: what it fails at would only be late in the spool.
+        let down = if self.spool.is_some() { self.down.is_some() } else { self.is_down(now) };
+        let sink_first = !down && !self.under_pressure() && !self.window_is_full();
         if sink_first {
             match self.write(&taken) {
                 Ok(()) => {
@@ -316,6 +321,13 @@ impl Worker {
         self.spool.is_some() && self.shared.lanes.used_bytes() > self.shared.lanes.capacity() / 2
     }
 
+    /// The sink has as many batches as it may have. With a spool, each lane keeps two buffers for the way there: one that takes lines, and one
+    /// that is appended.
+    fn window_is_full(&self) -> bool {
+        let live = self.in_flight.iter().filter(|batch| matches!(batch.what, What::Live(_))).count();
+        live >= if self.spool.is_some() { BUFFERS - 2 } else { BUFFERS - 1 }
+    }
+
     fn failed(&mut self, error: SinkError, now: Now) {
         self.shared.stats.sink_failures.fetch_add(1, Ordering::Relaxed);
         self.shared.stats.sink_up.store(0, Ordering::Release);
@@ -409,7 +421,7 @@ impl Worker {
 
     /// A sink that is down and has no batch to try it with is asked.
     fn probe(&mut self, now: Now) -> bool {
-        if now.monotonic < self.retry_at || self.held.is_some() {
+        if now.monotonic < self.retry_at || (self.held.is_some() && self.spool.is_none()) {
             return false;
         }
         match self.sink.probe() {

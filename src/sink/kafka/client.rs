@@ -105,7 +105,10 @@ pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, String> {
     let mut config = ClientConfig::new();
     config.set("client.id", "predlog");
     // What Java's producers do, so that a key is in the same partition whoever writes it.
-    if settings.key != Key::None {
+    if settings.key == Key::None {
+        // Else librdkafka chooses the partition of messages without a key, and a replay's may be another.
+        config.set("sticky.partitioning.linger.ms", "0");
+    } else {
         config.set("partitioner", "murmur2_random");
     }
     config.set("socket.keepalive.enable", "true");

@@ -18,6 +18,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// An answer older than this says nothing about now.
 const FRESH: Duration = Duration::from_secs(3);
 
+/// More than the errors that come with one failed connection.
+const EVENTS: usize = 16;
+
 enum Request {
     Ask(Arc<Producer>, Option<String>),
     Create(String),
@@ -116,6 +119,8 @@ impl Drop for Prober {
 /// Whether a broker answers, and has the topic.
 pub(super) fn ask(producer: &Producer, topic: Option<&str>, within: Duration) -> Result<(), String> {
     let metadata = producer.client().fetch_metadata(topic, within).map_err(|error| {
+        // Why, librdkafka says in an event of its own, and that comes by a poll.
+        (0..EVENTS).for_each(|_| producer.poll(Duration::ZERO));
         let why = producer.context().last_error().map_or_else(String::new, |why| format!(": {why}"));
         format!("the brokers do not answer: {error}{why}")
     })?;

@@ -1,0 +1,266 @@
+//! Kafka mode against a real broker: what arrives, under which topic, key and headers, and what does not.
+
+mod support;
+
+use predlog::config::Mode;
+use predlog::config::kafka::{KafkaSettings, Key, Packing};
+use predlog::sink::Sink;
+use predlog::sink::conformance::{self, Harness, Row};
+use predlog::sink::kafka::KafkaSink;
+use predlog::{Config, Logger, Outcome, Prediction};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use support::kafka::{Kafka, Message, Options, read_topic};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// One broker for all tests of this file; each has topics of its own.
+fn broker() -> &'static Kafka {
+    static BROKER: OnceLock<Kafka> = OnceLock::new();
+    BROKER.get_or_init(|| Kafka::start(&Options::default()))
+}
+
+fn new_topic(partitions: i32) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let topic = format!("topic-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    broker().create_topic(&topic, partitions);
+    topic
+}
+
+fn config(dir: &Path, topic: &str) -> Config {
+    let mut config = Config { mode: Mode::Kafka, ..Config::default() };
+    config.kafka = KafkaSettings { brokers: broker().bootstrap(), topic: topic.to_owned(), ..KafkaSettings::default() };
+    config.kafka.fallback.dir = dir.to_owned();
+    config
+}
+
+/// Logs `rows` predictions of each of `models` in turn, and ends the logger.
+fn log_all(config: &Config, models: &[&str], rows: u64) {
+    let (logger, guard) = Logger::open(config).expect("the logger opens");
+    for n in 0..rows {
+        for model in models {
+            let (id, inputs) = (format!("{model}-{n}"), json!({"n": n, "text": "r\u{e9}\"\n\u{1f377}"}));
+            let outcome = logger.log(Prediction::new(model, "1", &inputs, &0.5).id(&id));
+            assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+        }
+    }
+    let report = guard.shutdown(LONG);
+    assert_eq!((report.delivered, report.on_disk), (rows * models.len() as u64, 0), "{report:?}");
+}
+
+fn value(message: &Message) -> Value {
+    serde_json::from_slice(message.value.as_deref().unwrap_or_default()).expect("a message is JSON")
+}
+
+fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    let found = message.headers.iter().find(|(key, _)| key == name)?;
+    std::str::from_utf8(found.1.as_deref()?).ok()
+}
+
+struct Broker {
+    dir: TempDir,
+    topic: String,
+    settings: KafkaSettings,
+}
+
+impl Harness for Broker {
+    fn open(&mut self) -> Box<dyn Sink> {
+        let mut settings = self.settings.clone();
+        settings.fallback.dir = self.dir.path().to_owned();
+        Box::new(KafkaSink::open(settings, Uuid::now_v7(), Default::default()).expect("the sink opens"))
+    }
+
+    /// As whoever stores the topic sees it: a record that was given twice has the same key, partition and text, and counts once.
+    fn stored(&mut self) -> Vec<Row> {
+        let mut rows: BTreeMap<(String, u64), (Row, i32, Option<Vec<u8>>)> = BTreeMap::new();
+        for message in read_topic(&broker().bootstrap(), &self.topic, 0) {
+            for line in message.value.expect("a value").split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+                let row = Row::of_line(line);
+                let found = (row.clone(), message.partition, message.key.clone());
+                let before = rows.insert((row.writer.clone(), row.seq), found.clone());
+                assert!(before.is_none_or(|before| before == found), "a replay differs from the first try");
+            }
+        }
+        rows.into_values().map(|(row, ..)| row).collect()
+    }
+
+    fn fail(&mut self, _failing: bool) -> bool {
+        // Failures of the broker have tests of their own: see outage.rs.
+        false
+    }
+}
+
+#[test]
+fn keeps_the_contract_of_a_sink() {
+    let unpacked = KafkaSettings { brokers: broker().bootstrap(), ..KafkaSettings::default() };
+    let plain = KafkaSettings { headers: false, ..unpacked.clone() };
+    let packed = KafkaSettings { packing: Packing::Ndjson, key: Key::None, ..unpacked.clone() };
+    for settings in [unpacked, plain, packed] {
+        conformance::run(|| {
+            let topic = new_topic(3);
+            let settings = KafkaSettings { topic: topic.clone(), ..settings.clone() };
+            Broker { dir: tempfile::tempdir().expect("a directory"), topic, settings }
+        });
+    }
+}
+
+#[test]
+fn a_record_is_a_message_with_its_id_as_the_key_and_headers_that_say_whose_it_is() {
+    let (dir, topic) = (tempfile::tempdir().unwrap(), new_topic(3));
+    log_all(&config(dir.path(), &topic), &["wine", "a\"b\\"], 100);
+    let messages = read_topic(&broker().bootstrap(), &topic, 200);
+    assert_eq!(messages.len(), 200);
+    for message in &messages {
+        let value = value(message);
+        let id: String =
+            serde_json::from_str(&format!("\"{}\"", std::str::from_utf8(message.key.as_deref().unwrap()).unwrap())).unwrap();
+        assert_eq!(value["id"], id);
+        assert_eq!(value["inputs"]["text"], "r\u{e9}\"\n\u{1f377}");
+        assert_eq!(header(message, "content-type"), Some("application/json"));
+        assert_eq!(header(message, "predlog-writer"), value["writer"].as_str());
+        assert_eq!(header(message, "predlog-seq").map(str::to_owned), Some(value["seq"].to_string()));
+    }
+    let partitions: std::collections::BTreeSet<i32> = messages.iter().map(|message| message.partition).collect();
+    assert_eq!(partitions.len(), 3, "ids are spread over the partitions");
+}
+
+#[test]
+fn packed_messages_have_a_line_for_each_record() {
+    let (dir, topic) = (tempfile::tempdir().unwrap(), new_topic(3));
+    let mut config = config(dir.path(), &topic);
+    (config.kafka.packing, config.kafka.key) = (Packing::Ndjson, Key::ModelName);
+    config.logger.lanes = Some(1);
+    log_all(&config, &["wine", "beer"], 5_000);
+    let messages = read_topic(&broker().bootstrap(), &topic, 2);
+    assert!(messages.len() < 200, "{} messages", messages.len());
+    let mut rows = 0;
+    for message in &messages {
+        let text = std::str::from_utf8(message.value.as_deref().unwrap()).unwrap();
+        let values: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(values.iter().all(|value| value["model_name"].as_str().map(str::as_bytes) == message.key.as_deref()));
+        assert_eq!(header(message, "content-type"), Some("application/x-ndjson"));
+        assert_eq!(header(message, "predlog-writer"), values[0]["writer"].as_str());
+        let (first, last) = header(message, "predlog-seq").unwrap().split_once('-').unwrap();
+        assert_eq!((first, last), (&*values[0]["seq"].to_string(), &*values[values.len() - 1]["seq"].to_string()));
+        rows += values.len();
+    }
+    assert_eq!(rows, 10_000);
+}
+
+#[test]
+fn a_template_is_a_topic_for_each_model_which_is_created_when_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), "made-{model_name}");
+    (config.kafka.create_topics, config.kafka.partitions) = (true, 2);
+    log_all(&config, &["wine", "../a b"], 50);
+    for (topic, model) in [("made-wine", "wine"), ("made-.._2Fa_20b", "../a b")] {
+        let messages = read_topic(&broker().bootstrap(), topic, 50);
+        assert!(messages.len() == 50 && messages.iter().all(|message| value(message)["model_name"] == model), "{topic}");
+    }
+}
+
+#[test]
+fn what_the_broker_refuses_for_good_is_a_dead_letter_and_costs_no_neighbour() {
+    let (dir, topic) = (tempfile::tempdir().unwrap(), "small-messages");
+    broker().create_topic_with(topic, 1, &[("max.message.bytes", "20000")]);
+    let mut config = config(dir.path(), topic);
+    // One message a batch, so that a neighbour is not refused together with the large one.
+    config.kafka.properties.0.insert("batch.num.messages".to_owned(), "1".to_owned());
+    let (logger, guard) = Logger::open(&config).unwrap();
+    for n in 0..21 {
+        let text = if n == 10 { fastrand_text(60_000) } else { "small".to_owned() };
+        assert!(matches!(logger.log_parts("wine", "1", &json!({"n": n, "text": text}), &1), Outcome::Accepted { .. }));
+    }
+    assert!(logger.flush(LONG), "{:?}", logger.health());
+    assert_eq!(logger.snapshot().unstorable, 1);
+    guard.shutdown(LONG);
+    let messages = read_topic(&broker().bootstrap(), topic, 20);
+    assert_eq!(messages.len(), 20);
+    let letters = dead_letters(dir.path());
+    assert_eq!(letters.len(), 1);
+    assert_eq!((&letters[0]["topic"], &letters[0]["record"]["inputs"]["n"]), (&json!(topic), &json!(10)));
+    assert_eq!(letters[0]["reason"], "MessageSizeTooLarge");
+}
+
+/// Text that does not compress: the broker looks at the compressed size.
+fn fastrand_text(len: usize) -> String {
+    let mut random = fastrand::Rng::with_seed(7);
+    (0..len).map(|_| random.alphanumeric()).collect()
+}
+
+/// As a person reads them: `zstdcat file`.
+fn dead_letters(dir: &Path) -> Vec<Value> {
+    let files = std::fs::read_dir(dir.join("dead-letter")).expect("there are dead letters");
+    files
+        .flat_map(|file| {
+            let text = zstd::decode_all(std::fs::File::open(file.unwrap().path()).unwrap()).unwrap();
+            let lines: Vec<Value> = text
+                .split(|&byte| byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .map(|line| serde_json::from_slice(line).unwrap())
+                .collect();
+            lines
+        })
+        .collect()
+}
+
+fn check(dir: &Path, toml: &str) -> (bool, String) {
+    let file = dir.join("predlog.toml");
+    std::fs::write(&file, toml).unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_predlog")).arg("check").arg("--config").arg(&file).current_dir(dir).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn check_says_what_is_missing_and_makes_no_topic_in_silence() {
+    let (dir, brokers) = (tempfile::tempdir().unwrap(), broker().bootstrap());
+    let topic = new_topic(1);
+    let (ok, said) = check(dir.path(), &format!("mode = \"kafka\"\n[kafka]\nbrokers = \"{brokers}\"\ntopic = \"{topic}\""));
+    assert!(ok && said.contains("ok: brokers"), "{said}");
+    let missing = format!("mode = \"kafka\"\n[kafka]\nbrokers = \"{brokers}\"\ntopic = \"missing\"");
+    for _ in 0..2 {
+        let (ok, said) = check(dir.path(), &missing);
+        assert!(!ok && said.contains("topic=missing does not exist") && said.contains("kafka.create_topics"), "{said}");
+    }
+    let (ok, said) = check(dir.path(), &format!("{missing}\ncreate_topics = true"));
+    assert!(ok, "{said}");
+    let (ok, said) = check(dir.path(), "mode = \"kafka\"\n[kafka]\nbrokers = \"127.0.0.1:9\"");
+    assert!(!ok && said.contains("the brokers do not answer") && said.contains("refused"), "{said}");
+    let (ok, said) =
+        check(dir.path(), &format!("mode = \"kafka\"\n[kafka]\nbrokers = \"{brokers}\"\n[kafka.properties]\n\"bacth.size\" = 1"));
+    assert!(!ok && said.contains("bacth.size"), "{said}");
+}
+
+#[test]
+fn a_record_in_kafka_is_byte_for_byte_the_one_that_simple_mode_keeps() {
+    let (dir, topic) = (tempfile::tempdir().unwrap(), new_topic(2));
+    let mut direct = Config::default();
+    direct.direct.dir = dir.path().join("direct");
+    let streamed = config(&dir.path().join("kafka"), &topic);
+    let inputs = json!({"alcohol": 9.4, "tiny": 5e-324, "big": u64::MAX, "text": "\u{7}\u{1f377}", "list": [1, 2.5, null], "deep": {"a": {"b": []}}});
+    for config in [&direct, &streamed] {
+        let (logger, guard) = Logger::open(config).unwrap();
+        let prediction =
+            Prediction::new("wine", "1", &inputs, &[1.0 / 3.0, f64::NAN]).id("x").metadata(&[("k", "v")]).latency_ms(1.5);
+        assert!(matches!(logger.log(prediction), Outcome::Accepted { .. }));
+        assert_eq!(guard.shutdown(LONG).delivered, 1);
+    }
+    let database = rusqlite::Connection::open(dir.path().join("direct/predictions.db")).unwrap();
+    let (inputs, outputs, metadata): (String, String, String) = database
+        .query_row("select inputs, outputs, metadata from predictions", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap();
+    let message = read_topic(&broker().bootstrap(), &topic, 1).remove(0);
+    let text = String::from_utf8(message.value.unwrap()).unwrap();
+    for part in [format!("\"inputs\":{inputs},\"outputs\":{outputs},"), format!("\"metadata\":{metadata},")] {
+        assert!(text.contains(&part), "{part} is not in {text}");
+    }
+}

@@ -2,6 +2,9 @@
 
 #![cfg(feature = "upload")]
 
+#[cfg(feature = "kafka")]
+#[path = "services/kafka.rs"]
+mod kafka;
 mod support;
 
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig, aws::AmazonS3, path::Path};

@@ -3,9 +3,11 @@
 //! `tests/services/install.sh` installs what is started here (`make test` runs it).
 
 // Each test file compiles this module for itself and uses a part of it.
-#![allow(dead_code, reason = "a test file uses only the part of this shared module that it needs")]
+#![allow(dead_code, unused_imports, reason = "a test file uses only the part of this shared module that it needs")]
 
 pub mod fault_proxy;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod process;
 pub mod readers;
 #[cfg(feature = "upload")]

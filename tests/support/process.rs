@@ -1,5 +1,6 @@
 //! A server as a child process: started on a free port of the loopback, waited for, killed by its id.
 
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
@@ -26,8 +27,15 @@ pub fn installed(program: &str) -> Option<PathBuf> {
 
 /// A port of 127.0.0.1 that nobody listened on a moment ago.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("the loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address")
+    let [address] = free_addresses();
+    address
+}
+
+/// As [`free_address`], several that differ.
+pub fn free_addresses<const N: usize>() -> [SocketAddr; N] {
+    // All are held until the last one is known, or the system could give one out twice.
+    let listeners = [(); N].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("the loopback has a free port"));
+    listeners.map(|listener| listener.local_addr().expect("a bound socket has an address"))
 }
 
 /// Waits until `condition` holds; panics with `what` when it does not within `limit`.
@@ -47,64 +55,61 @@ pub struct Service {
     log: PathBuf,
 }
 
-/// How a start went.
-enum Startup {
-    Ready,
-    Exited,
-}
-
 impl Service {
     /// Starts what `command` makes for a free address, and waits until GET `ready` answers 200 there.
-    ///
-    /// Between the choice of a port and its use another process can take it: then the service exits, and another port is tried.
     pub fn start(name: &'static str, log: &Path, ready: &str, command: impl Fn(SocketAddr) -> Command) -> (Self, SocketAddr) {
+        let (service, [address]) = Self::start_on(name, log, |[address]| command(*address), |[address]| answers(*address, ready));
+        (service, address)
+    }
+
+    /// As [`Service::start`], at a given address.
+    pub fn start_at(name: &'static str, log: &Path, ready: &str, address: SocketAddr, command: Command) -> Self {
+        Self::start_again(name, log, command, || answers(address, ready))
+    }
+
+    /// Starts what `command` makes for free addresses, and waits until it is `ready`.
+    ///
+    /// Between the choice of a port and its use another process can take it: then the service exits, and other ports are tried.
+    pub fn start_on<const N: usize>(
+        name: &'static str,
+        log: &Path,
+        mut command: impl FnMut(&[SocketAddr; N]) -> Command,
+        ready: impl Fn(&[SocketAddr; N]) -> bool,
+    ) -> (Self, [SocketAddr; N]) {
         for _ in 0..4 {
-            let address = free_address();
-            let mut service = Self::spawn(name, log, command(address));
-            match service.wait_ready(address, ready) {
-                Startup::Ready => return (service, address),
-                Startup::Exited => continue,
+            let addresses = free_addresses();
+            if let Some(service) = Self::try_start(name, log, command(&addresses), || ready(&addresses)) {
+                return (service, addresses);
             }
         }
         panic!("{name} exits when it is started; its log ends:\n{}", tail(log));
     }
 
-    /// As [`Service::start`], at a given address.
-    pub fn start_at(name: &'static str, log: &Path, ready: &str, address: SocketAddr, command: Command) -> Self {
-        let mut service = Self::spawn(name, log, command);
-        match service.wait_ready(address, ready) {
-            Startup::Ready => service,
-            Startup::Exited => panic!("{name} exits when it is started at {address}; its log ends:\n{}", tail(log)),
-        }
+    /// Starts `command`, whose addresses are given, and waits until it is `ready`.
+    pub fn start_again(name: &'static str, log: &Path, command: Command, ready: impl FnMut() -> bool) -> Self {
+        let shown = format!("{command:?}");
+        Self::try_start(name, log, command, ready)
+            .unwrap_or_else(|| panic!("{name} exits when it is started by {shown}; its log ends:\n{}", tail(log)))
     }
 
-    fn spawn(name: &'static str, log: &Path, mut command: Command) -> Self {
+    /// `None` when it exits before it is ready.
+    fn try_start(name: &'static str, log: &Path, mut command: Command, mut ready: impl FnMut() -> bool) -> Option<Self> {
         let output = File::options().create(true).append(true).open(log).expect("the log file can be opened");
         let errors = output.try_clone().expect("a file handle can be cloned");
         let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
         let child = child.unwrap_or_else(|error| panic!("{name} does not start: {error}: {command:?}"));
-        Self { name, child, log: log.to_path_buf() }
-    }
-
-    fn wait_ready(&mut self, address: SocketAddr, path: &str) -> Startup {
+        let mut service = Self { name, child, log: log.to_path_buf() };
         let deadline = Instant::now() + STARTUP;
         loop {
-            if self.child.try_wait().expect("a child can be waited for").is_some() {
-                return Startup::Exited;
+            let ready = ready();
+            // Another process may have taken the port and answer in our child's place, so the child is asked for last.
+            if service.child.try_wait().expect("a child can be waited for").is_some() {
+                return None;
             }
-            // Another process may have taken the port and answer in our child's place, so the child is asked for once more.
-            if matches!(http("GET", address, path, ""), Ok((200, _))) {
-                return match self.child.try_wait().expect("a child can be waited for") {
-                    None => Startup::Ready,
-                    Some(_) => Startup::Exited,
-                };
+            if ready {
+                return Some(service);
             }
-            let name = self.name;
-            assert!(
-                Instant::now() < deadline,
-                "{name} does not answer 200 at http://{address}{path} within {STARTUP:?}; its log ends:\n{}",
-                tail(&self.log)
-            );
+            assert!(Instant::now() < deadline, "{name} is not ready within {STARTUP:?}; its log ends:\n{}", tail(log));
             thread::sleep(POLL);
         }
     }
@@ -129,6 +134,30 @@ impl Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+
+    /// Asks it to end, as `kill` does, and waits until it is gone.
+    pub fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        let child = &mut self.child;
+        wait_until(&format!("{} ends", self.name), STARTUP, || child.try_wait().expect("a child can be waited for").is_some());
+    }
+
+    /// Stops it where it is: its connections stay open, and nothing answers on them. Returns once it stands still.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+        let stopped = waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED).expect("a child can be waited for");
+        assert!(stopped.is_some_and(|(_, status)| status.stopped()), "{} ended instead of being paused: {stopped:?}", self.name);
+    }
+
+    /// Lets it go on after [`Service::pause`].
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let sent = kill_process(Pid::from_child(&self.child), signal);
+        sent.unwrap_or_else(|error| panic!("{} takes no signal: {error}; its log ends:\n{}", self.name, tail(&self.log)));
+    }
 }
 
 impl Drop for Service {
@@ -142,6 +171,11 @@ fn tail(log: &Path) -> String {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// Whether GET `path` is answered by 200.
+fn answers(address: SocketAddr, path: &str) -> bool {
+    matches!(http("GET", address, path, ""), Ok((200, _)))
 }
 
 /// One HTTP request to a server on this machine: its status and its body.

@@ -13,6 +13,7 @@ mod json;
 pub(crate) mod lane;
 #[cfg(feature = "layer")]
 pub mod layer;
+pub mod ledger;
 pub mod logger;
 #[cfg(feature = "parquet")]
 pub mod outbox;

@@ -21,6 +21,8 @@ const LOOK_FOR_DEAD_EVERY: Duration = Duration::from_secs(15);
 pub(super) struct Backlog {
     dir: Option<PathBuf>,
     own: Uuid,
+    /// What dead processes did not live to state is stated for them.
+    ledger: bool,
     segments: VecDeque<PathBuf>,
     current: Option<Current>,
     adopted: Vec<Home>,
@@ -52,6 +54,7 @@ pub(super) enum Next {
 /// A frame on its way to the sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame {
+    /// Predictions in it.
     pub(super) rows: u64,
     pub(super) bytes: u64,
     /// Its records are this process's, not those of a dead one.
@@ -59,8 +62,8 @@ pub(super) struct Frame {
 }
 
 impl Backlog {
-    pub(super) fn new(dir: Option<PathBuf>, own: Uuid) -> Self {
-        Backlog { dir, own, segments: VecDeque::new(), current: None, adopted: Vec::new(), next_look: Duration::ZERO }
+    pub(super) fn new(dir: Option<PathBuf>, own: Uuid, ledger: bool) -> Self {
+        Backlog { dir, own, ledger, segments: VecDeque::new(), current: None, adopted: Vec::new(), next_look: Duration::ZERO }
     }
 
     pub(super) fn add(&mut self, segment: ClosedSegment) {
@@ -93,7 +96,7 @@ impl Backlog {
     }
 
     fn take_over(&mut self, home: Home, now: Now, stats: &Stats) {
-        let moved = home.lanes_to_spool(now).and_then(|rows| Ok((rows, spool::segments(&home.spool())?)));
+        let moved = home.lanes_to_spool(now, self.ledger).and_then(|rows| Ok((rows, spool::segments(&home.spool())?)));
         match moved {
             Ok((rows, segments)) => {
                 if !segments.is_empty() {
@@ -142,8 +145,9 @@ impl Backlog {
             return Err(error);
         }
         current.given += 1;
+        let rows = if current.segment.is_ledger() { 0 } else { u64::from(frame.rows) };
         let own = frame.runs.first().is_some_and(|run| run.writer.process() == self.own);
-        Ok(Next::Frame(Frame { rows: u64::from(frame.rows), bytes: u64::from(frame.raw_bytes), own }))
+        Ok(Next::Frame(Frame { rows, bytes: u64::from(frame.raw_bytes), own }))
     }
 
     /// The frame that was loaded last, as a batch.
@@ -185,10 +189,10 @@ impl Backlog {
                 let reader = SegmentReader::open(&path).map_err(read)?;
                 if segment.frames.first().and_then(|frame| frame.runs.first()).is_none_or(|run| run.writer.process() != self.own)
                 {
-                    stats.recovered.fetch_add(segment.rows, Ordering::Relaxed);
+                    stats.recovered.fetch_add(segment.predictions(), Ordering::Relaxed);
                 }
                 if sink.spools() {
-                    let rows = segment.rows;
+                    let rows = segment.predictions();
                     sink.adopt(&path)?;
                     stats.recovered_delivered.fetch_add(rows, Ordering::Relaxed);
                 } else {

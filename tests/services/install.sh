@@ -4,12 +4,15 @@
 #   tests/services/install.sh            everything
 #   tests/services/install.sh readers    the Python readers alone
 #   tests/services/install.sh minio toxiproxy
+#   tests/services/install.sh kafka registry nats
 #
 # What is there in the wanted version is left alone, so this is quick after the first time.
 set -euo pipefail
 
 MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
 TOXIPROXY_VERSION=v2.12.0
+NATS_VERSION=v2.15.2
+REGISTRY_VERSION=2.6.13.Final
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=$(cd "$here/../.." && pwd)/.cache
@@ -96,14 +99,55 @@ fill_venv() {
     "$1" -m venv "$venv" && "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -r "$2"
 }
 
+# java_files NAME VERSION FILL: fills the folder .cache/NAME by the function FILL, which gets the path of a folder to make.
+java_files() {
+    local name=$1 version=$2 fill=$3 target=$cache/$1
+    if up_to_date "$name" "$target" "$version"; then
+        say "$name: there"
+        return
+    fi
+    command -v mvn >/dev/null || die "$name: Maven (mvn) is not installed; Maven 3.8 or later is needed"
+    command -v java >/dev/null || die "$name: Java is not installed; Java 17 or later is needed"
+    say "$name: copying its jars with Maven"
+    rm -rf "$cache/stamps/$name" "$target" "$target.new"
+    run_step "$name" "$fill" "$target.new"
+    mv "$target.new" "$target"
+    printf '%s' "$version" >"$cache/stamps/$name"
+}
+
+install_kafka() {
+    java_files kafka "$(sha256sum <"$here/kafka/pom.xml")" copy_kafka
+    python_packages kafka-client requirements-kafka.txt python
+}
+
+copy_kafka() {
+    mvn -B -f "$here/kafka/pom.xml" dependency:copy-dependencies -DoutputDirectory="$1"
+}
+
+install_registry() { java_files registry "$REGISTRY_VERSION" copy_registry; }
+
+copy_registry() {
+    local plugin=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
+    local artifact=io.apicurio:apicurio-registry-app:$REGISTRY_VERSION
+    mkdir "$1" && cd "$1" &&
+        mvn -B "$plugin:copy" -Dartifact="$artifact:tar.gz:all" -DoutputDirectory=. &&
+        tar xzf "apicurio-registry-app-$REGISTRY_VERSION-all.tar.gz" &&
+        rm "apicurio-registry-app-$REGISTRY_VERSION-all.tar.gz"
+}
+
+install_nats() {
+    has_go || die "nats: Go is not installed; Go 1.25 or later is needed"
+    go_tool nats-server nats-server github.com/nats-io/nats-server/v2 "$NATS_VERSION"
+}
+
 install_readers() { python_packages readers requirements.txt python; }
 
 main() {
     local part
-    local -a parts=("$@")
-    if ((${#parts[@]} == 0)); then parts=(readers toxiproxy minio); fi
+    local -a known=(readers toxiproxy minio kafka registry nats) parts=("$@")
+    if ((${#parts[@]} == 0)); then parts=("${known[@]}"); fi
     for part in "${parts[@]}"; do
-        [[ $part =~ ^(readers|toxiproxy|minio)$ ]] || die "unknown part '$part'; known are readers, toxiproxy and minio"
+        [[ " ${known[*]} " == *" $part "* ]] || die "unknown part '$part'; known are ${known[*]}"
     done
     mkdir -p "$bin" "$cache/stamps" "$cache/logs"
     # Two runs at once would install over each other.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 const SIMPLE: &str = include_str!("../config/simple.toml");
 const KAFKA: &str = include_str!("../config/kafka.toml");
+const NATS: &str = include_str!("../config/nats.toml");
 
 fn load(file: &str, variables: &[(&str, &str)]) -> Result<Config, predlog::Error> {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -45,6 +46,9 @@ fn the_sample_files_are_the_defaults() {
     if cfg!(feature = "kafka") {
         assert_eq!(Config::from_toml(KAFKA).unwrap(), Config { mode: Mode::Kafka, ..Config::default() });
     }
+    if cfg!(feature = "nats") {
+        assert_eq!(Config::from_toml(NATS).unwrap(), Config { mode: Mode::Nats, ..Config::default() });
+    }
 }
 
 #[test]
@@ -53,8 +57,9 @@ fn the_sample_files_have_every_key_and_no_other() {
     leaves("", &serde_json::to_value(Config::default()).unwrap(), &mut known);
     assert!(known.len() > 60, "{known:?}");
     for (sample, is_in) in [
-        (SIMPLE, (|key| !key.starts_with("kafka.")) as fn(&str) -> bool),
+        (SIMPLE, (|key| !key.starts_with("kafka.") && !key.starts_with("nats.")) as fn(&str) -> bool),
         (KAFKA, |key| key.starts_with("kafka.") || key == "mode"),
+        (NATS, |key| key.starts_with("nats.") || key == "mode"),
     ] {
         let mut expected: Vec<String> = known.iter().filter(|key| is_in(key)).cloned().collect();
         let mut shown = Vec::new();

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The longest that brokers may take to answer.
+/// The longest that a broker may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// A file that the check makes and removes again.
 const PROBE: &str = ".predlog-check";
@@ -26,6 +26,7 @@ pub(super) fn run(config: &Config) -> Result<ExitCode, Error> {
     let (dir, key) = match config.mode {
         Mode::Direct => (&config.direct.dir, "direct.dir"),
         Mode::Kafka => (&config.kafka.fallback.dir, "kafka.fallback.dir"),
+        Mode::Nats => (&config.nats.fallback.dir, "nats.fallback.dir"),
     };
     let usable = tried.note("directory", directory(dir, key));
     if usable && config.logger.durability != Durability::Memory {
@@ -42,6 +43,9 @@ pub(super) fn run(config: &Config) -> Result<ExitCode, Error> {
         }
         Mode::Kafka => {
             tried.note("brokers", crate::sink::kafka::check(&config.kafka, ANSWER_WITHIN));
+        }
+        Mode::Nats => {
+            tried.note("servers", crate::sink::nats::check(&config.nats, ANSWER_WITHIN));
         }
     }
     Ok(if tried.problems == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
@@ -74,6 +78,7 @@ fn plan(config: &Config) -> String {
     let wheres = match config.mode {
         Mode::Direct => plan_direct(config),
         Mode::Kafka => plan_kafka(config),
+        Mode::Nats => plan_nats(config),
     };
     format!("{wheres}queue:     {queue}\nlistens:   {}\n", config.server.addr)
 }
@@ -95,6 +100,24 @@ fn plan_kafka(config: &Config) -> String {
         named(&kafka.compression),
         kafka.fallback.dir.display(),
         kafka.fallback.max_bytes,
+    )
+}
+
+fn plan_nats(config: &Config) -> String {
+    let nats = &config.nats;
+    let tls =
+        nats.tls.ca_file.is_some() || nats.tls.cert_file.is_some() || nats.servers.urls().any(|url| url.starts_with("tls://"));
+    format!(
+        "mode:      nats\nservers:   {}\nsubject:   {}, packing={}\nstream:    {}{}\nsecurity:  auth={}, {}\nfallback:  {}, up to {}\n",
+        nats.servers,
+        nats.subject,
+        format!("{:?}", nats.packing).to_lowercase(),
+        nats.stream,
+        if nats.create_stream { ", made if it is missing" } else { "" },
+        nats.auth.method(),
+        if tls { "TLS" } else { "TLS if the server asks for it" },
+        nats.fallback.dir.display(),
+        nats.fallback.max_bytes,
     )
 }
 

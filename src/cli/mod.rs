@@ -34,6 +34,7 @@ Examples:
   PREDLOG_DIRECT__STORE=parquet predlog serve      keep Parquet files instead; every key is a variable too
   predlog check --config config/simple.toml        say what would happen, and try the directory, the store and the bucket
   predlog check --config config/kafka.toml         … or the brokers, the topic and the fallback's directory
+  predlog check --config config/nats.toml          … or the servers, the stream and the fallback's directory
   predlog audit --config config/simple.toml        prove that every accepted prediction is stored, once
 
 RUST_LOG sets what is logged on standard error: RUST_LOG=debug, RUST_LOG=predlog=trace.";
@@ -51,7 +52,7 @@ enum Command {
         /// The address to listen on, instead of server.addr; port 0 takes a free one
         #[arg(long)]
         addr: Option<SocketAddr>,
-        /// The directory for everything that is written, instead of direct.dir and kafka.fallback.dir
+        /// The directory for everything that is written, instead of direct.dir, kafka.fallback.dir and nats.fallback.dir
         #[arg(long)]
         dir: Option<PathBuf>,
     },
@@ -75,7 +76,8 @@ enum Command {
 pub fn main() -> ExitCode {
     memory::keep();
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // The NATS client tells of each try to connect; predlog tells once what came of it.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match cli.command {
         Command::Serve { config, addr, dir } => load(config, addr, dir).and_then(|config| serve::run(&config)),
@@ -100,6 +102,7 @@ fn load(path: Option<PathBuf>, addr: Option<SocketAddr>, dir: Option<PathBuf>) -
     }
     if let Some(dir) = dir {
         config.kafka.fallback.dir.clone_from(&dir);
+        config.nats.fallback.dir.clone_from(&dir);
         config.direct.dir = dir;
     }
     config.validate()?;

@@ -81,26 +81,25 @@ impl Signals {
 fn greeting(config: &Config, addr: SocketAddr) -> String {
     let body = r#"{"model_name":"wine","model_version":"1","inputs":{"alcohol":9.4,"ph":3.51},"outputs":{"quality":5.2}}"#;
     let first = format!("curl -d '{body}' -H 'content-type: application/json' http://{addr}/v1/predictions");
-    if config.mode == Mode::Kafka {
-        let (kafka, dir) = (&config.kafka, config.kafka.fallback.dir.display());
-        return format!(
-            "predlog listens on http://{addr}\n\
-             predictions go to topic={} of {}, and to {dir} while Kafka is away\n\n\
-             try:      {first}\n\
-             and then: kcat -C -e -b {} -t {}\n",
-            kafka.topic, kafka.brokers, kafka.brokers, kafka.topic
-        );
-    }
-    let dir = &config.direct.dir;
-    let upload = config.upload.url.as_ref().map_or_else(String::new, |url| format!("and in   {url}\n"));
-    format!(
-        "predlog listens on http://{addr}\n\
-         predictions are kept in {}\n{upload}\n\
-         try:      {first}\n\
-         and then: {}\n",
-        place(config.direct.store, dir),
-        query(config.direct.store, dir),
-    )
+    let (whereto, then) = match config.mode {
+        Mode::Direct => {
+            let (store, dir) = (config.direct.store, &config.direct.dir);
+            let upload = config.upload.url.as_ref().map_or_else(String::new, |url| format!("\nand in   {url}"));
+            (format!("predictions are kept in {}{upload}", place(store, dir)), query(store, dir))
+        }
+        Mode::Kafka => {
+            let (topic, brokers, dir) = (&config.kafka.topic, &config.kafka.brokers, config.kafka.fallback.dir.display());
+            let whereto = format!("predictions go to topic={topic} of {brokers}, and to {dir} while Kafka is away");
+            (whereto, format!("kcat -C -e -b {brokers} -t {topic}"))
+        }
+        Mode::Nats => {
+            let (subject, servers, stream) = (&config.nats.subject, &config.nats.servers, &config.nats.stream);
+            let dir = config.nats.fallback.dir.display();
+            let whereto = format!("predictions go to subject={subject} of {servers}, and to {dir} while NATS is away");
+            (whereto, format!("nats -s {servers} stream view {stream}"))
+        }
+    };
+    format!("predlog listens on http://{addr}\n{whereto}\n\ntry:      {first}\nand then: {then}\n")
 }
 
 /// Where a store keeps its records.

@@ -10,6 +10,7 @@ mod validate;
 
 pub use crate::ship::UploadSettings;
 pub use crate::sink::kafka::settings::{self as kafka, KafkaSettings};
+pub use crate::sink::nats::settings::{self as nats, NatsSettings};
 pub use sections::{DirectSettings, Mode, ServerSettings, SqliteSettings, Store};
 
 use crate::batch::BatchSettings;
@@ -42,6 +43,8 @@ pub struct Config {
     pub upload: UploadSettings,
     /// The brokers of `mode = "kafka"`.
     pub kafka: KafkaSettings,
+    /// The servers of `mode = "nats"`.
+    pub nats: NatsSettings,
     /// `predlog serve`.
     pub server: ServerSettings,
 }

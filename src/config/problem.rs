@@ -23,7 +23,9 @@ pub(super) fn hint(given: &str, known: &[&str]) -> String {
 /// The value of the key `path` as it may be shown. What stands near secrets is not, even under a wrong name.
 pub(super) fn shown_at(path: &str, value: &Value) -> String {
     let section = path.rsplit_once('.').map_or("", |(section, _)| section);
-    if Properties::is_secret(path) || ["kafka.sasl", "kafka.tls", "kafka.properties", "kafka.registry"].contains(&section) {
+    if Properties::is_secret(path)
+        || ["kafka.sasl", "kafka.tls", "kafka.properties", "kafka.registry", "nats.auth"].contains(&section)
+    {
         return "<hidden>".to_owned();
     }
     shown(value)

@@ -15,6 +15,8 @@ pub enum Mode {
     Direct,
     /// To Kafka, and to a spool while it is away.
     Kafka,
+    /// To NATS JetStream, and to a spool while it is away.
+    Nats,
 }
 
 /// How a local store keeps predictions.

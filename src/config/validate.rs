@@ -63,9 +63,10 @@ impl Checks<'_> {
     }
 
     fn mode(&mut self, config: &Config) {
-        if config.mode == Mode::Kafka {
-            self.kafka(config);
-            return;
+        match config.mode {
+            Mode::Direct => {}
+            Mode::Kafka => return self.kafka(config),
+            Mode::Nats => return self.nats(config),
         }
         let missing = match config.direct.store {
             Store::Sqlite if cfg!(not(feature = "sqlite")) => Some("sqlite"),
@@ -93,6 +94,22 @@ impl Checks<'_> {
         self.size("kafka.max_message_bytes", kafka.max_message_bytes, ByteSize::kib(32), ByteSize::mb(1_000));
         self.count("kafka.partitions", u64::from(kafka.partitions), 1, 100_000);
         self.count("kafka.replication", u64::from(kafka.replication), 1, 100);
+    }
+
+    fn nats(&mut self, config: &Config) {
+        if cfg!(not(feature = "nats")) {
+            self.wrong("mode", "\"nats\"", "\"direct\": this build was made without the feature `nats`");
+        }
+        let nats = &config.nats;
+        for problem in crate::sink::nats::problems(nats) {
+            self.wrong(&problem.key, problem.value, problem.expected);
+        }
+        self.duration("nats.linger", nats.linger, Duration::ZERO, Duration::from_secs(60));
+        self.duration("nats.deadline", nats.deadline, MILLISECOND * 100, Duration::from_secs(900));
+        self.duration("nats.duplicate_window", nats.duplicate_window, MILLISECOND * 100, 366 * DAY);
+        // NATS takes no message of more than 64 MiB.
+        self.size("nats.max_message_bytes", nats.max_message_bytes, ByteSize::kib(32), ByteSize::mib(64));
+        self.count("nats.replicas", u64::from(nats.replicas), 1, 5);
     }
 
     fn direct(&mut self, config: &Config) {

@@ -98,7 +98,7 @@ impl Builder {
     }
 
     /// How fast a backlog is replayed beside live records.
-    #[cfg(feature = "kafka")]
+    #[cfg(any(feature = "kafka", feature = "nats"))]
     pub(crate) fn pace(mut self, pace: PaceSettings) -> Self {
         self.pace = pace;
         self

@@ -1,8 +1,12 @@
 //! From a [`Config`] to a running logger: one file for each mode.
 
+#[cfg(any(feature = "kafka", feature = "nats"))]
+mod broker;
 pub(crate) mod direct;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "nats")]
+mod nats;
 
 use crate::config::{Config, Mode};
 use crate::error::Error;
@@ -28,9 +32,11 @@ impl Logger {
             Mode::Direct => direct::open(config),
             #[cfg(feature = "kafka")]
             Mode::Kafka => kafka::open(config),
-            #[cfg(not(feature = "kafka"))]
-            Mode::Kafka => {
-                let message = "mode=\"kafka\" is not in this build: add the crate's feature `kafka`";
+            #[cfg(feature = "nats")]
+            Mode::Nats => nats::open(config),
+            #[cfg(not(all(feature = "kafka", feature = "nats")))]
+            missing => {
+                let message = format!("mode={missing:?} is not in this build: add the crate's feature of that name");
                 Err(Error::new(crate::error::ErrorKind::Config, message))
             }
         }

@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod discard;
 pub mod kafka;
 pub mod memory;
+pub mod nats;
 #[cfg(feature = "parquet")]
 pub(crate) mod parquet;
 #[cfg(feature = "sqlite")]

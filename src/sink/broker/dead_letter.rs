@@ -2,9 +2,11 @@
 
 use crate::clock::Timestamp;
 use crate::json::escape::write_str;
+use crate::stats::Stats;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
 const ZSTD_LEVEL: i32 = 3;
@@ -44,11 +46,32 @@ impl DeadLetters {
         DeadLetters { dir: dir.join(DIR), sink, process, files: 0, max_bytes }
     }
 
-    /// Appends all of them, synced, or none.
+    /// Appends all of them, synced, or none; counts them, and says so.
     ///
     /// # Errors
     /// With the path, and what to do.
-    pub(crate) fn append(&mut self, letters: &[Letter<'_>], now: Timestamp) -> Result<(), String> {
+    pub(crate) fn bury(&mut self, letters: &[Letter<'_>], now: Timestamp, stats: &Stats) -> Result<(), String> {
+        let kept = self.append(letters, now);
+        match &kept {
+            Ok(()) => {
+                let records: u64 = letters.iter().map(|letter| letter.record_lines().count() as u64).sum();
+                stats.unstorable.fetch_add(records, Ordering::Relaxed);
+                let (sink, topic, reason) =
+                    letters.first().map_or((self.sink, "", ""), |letter| (self.sink, letter.topic, letter.reason));
+                tracing::error!(
+                    sink,
+                    records,
+                    topic,
+                    reason,
+                    "the broker refuses predictions for good; they are in the dead-letter directory"
+                );
+            }
+            Err(error) => tracing::error!(error, "cannot keep dead letters; their batch is tried again"),
+        }
+        kept
+    }
+
+    fn append(&mut self, letters: &[Letter<'_>], now: Timestamp) -> Result<(), String> {
         let explain = |error: io::Error| format!("cannot keep dead letters in {}: {error}", self.dir.display());
         std::fs::create_dir_all(&self.dir).map_err(explain)?;
         let used = bytes_in(&self.dir).map_err(explain)?;

@@ -4,10 +4,12 @@ pub mod settings;
 pub(crate) mod topic;
 
 #[cfg(any(feature = "kafka", feature = "nats"))]
+pub(crate) mod answer;
+#[cfg(any(feature = "kafka", feature = "nats"))]
 pub(crate) mod dead_letter;
 #[cfg(any(feature = "kafka", feature = "nats"))]
 pub(crate) mod flight;
-#[cfg(any(feature = "kafka", feature = "nats"))]
+#[cfg(feature = "kafka")]
 pub(crate) mod packing;
 
 /// A problem of the settings: a key, its value, and what was expected.

@@ -61,6 +61,15 @@ impl TopicTemplate {
         self.after.is_none().then_some(&self.before)
     }
 
+    /// All topics of the template, as NATS writes it: `*` is any one token.
+    #[cfg(feature = "nats")]
+    pub(crate) fn wildcard(&self) -> String {
+        let Some(after) = &self.after else { return self.before.clone() };
+        let (before, after) = (self.before.rsplit_once('.'), after.split_once('.'));
+        let before = before.map_or_else(String::new, |(before, _)| format!("{before}."));
+        before + "*" + &after.map_or_else(String::new, |(_, after)| format!(".{after}"))
+    }
+
     /// The topic of a model. Other models have other topics.
     pub(crate) fn of_model(&self, model_name: &str) -> String {
         let Some(after) = &self.after else { return self.before.clone() };
@@ -145,6 +154,16 @@ mod tests {
             let template = TopicTemplate::parse("predictions-{model_name}.v1", &KAFKA).unwrap();
             let topic = template.of_model(&name);
             prop_assert!(topic.len() <= KAFKA.max_len && topic.chars().all(|c| is_legal(c, KAFKA.legal)), "{}", topic);
+        }
+    }
+
+    #[cfg(feature = "nats")]
+    #[test]
+    fn a_wildcard_stands_for_the_token_with_the_model() {
+        for (template, wildcard) in
+            [("p.{model_name}", "p.*"), ("p.v-{model_name}-x.y.z", "p.*.y.z"), ("{model_name}", "*"), ("p.q", "p.q")]
+        {
+            assert_eq!(TopicTemplate::parse(template, &NATS).unwrap().wildcard(), wildcard);
         }
     }
 

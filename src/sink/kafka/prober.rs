@@ -2,7 +2,8 @@
 
 use super::produce::Producer;
 use super::settings::KafkaSettings;
-use parking_lot::{Condvar, Mutex};
+use crate::sink::broker::answer::Answer;
+use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -11,12 +12,10 @@ use rdkafka::producer::Producer as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The longest that brokers may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// An answer older than this says nothing about now.
-const FRESH: Duration = Duration::from_secs(3);
 
 /// More than the errors that come with one failed connection.
 const EVENTS: usize = 16;
@@ -27,17 +26,16 @@ enum Request {
 }
 
 #[derive(Default)]
-struct State {
-    asking: bool,
-    answer: Option<(Instant, Result<(), String>)>,
+struct Shared {
+    brokers: Answer,
     /// Why the last topic could not be made.
-    not_created: Option<String>,
+    not_created: Mutex<Option<String>>,
 }
 
 /// The thread's handle. It ends when this is dropped, after the request at hand.
 pub(super) struct Prober {
     requests: Option<Sender<Request>>,
-    state: Arc<(Mutex<State>, Condvar)>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -50,42 +48,29 @@ impl std::fmt::Debug for Prober {
 impl Prober {
     pub(super) fn start(config: ClientConfig, settings: &KafkaSettings) -> std::io::Result<Self> {
         let (requests, received) = channel();
-        let state = Arc::new((Mutex::new(State::default()), Condvar::new()));
-        let shared = Arc::clone(&state);
+        let shared = Arc::new(Shared::default());
+        let answers = Arc::clone(&shared);
         let creator = Creator { config, partitions: settings.partitions, replication: settings.replication, client: None };
         let thread = std::thread::Builder::new().name("predlog-kafka".to_owned()).spawn(move || {
             let mut creator = creator;
             for request in received {
                 match request {
                     Request::Ask(producer, topic) => {
-                        let answer = ask(&producer, topic.as_deref(), ANSWER_WITHIN);
-                        let mut state = shared.0.lock();
-                        state.asking = false;
-                        state.answer = Some((Instant::now(), answer));
-                        shared.1.notify_all();
+                        answers.brokers.give(ask(&producer, topic.as_deref(), ANSWER_WITHIN));
                     }
-                    Request::Create(topic) => shared.0.lock().not_created = creator.create(&topic).err(),
+                    Request::Create(topic) => *answers.not_created.lock() = creator.create(&topic).err(),
                 }
             }
         })?;
-        Ok(Prober { requests: Some(requests), state, thread: Some(thread) })
+        Ok(Prober { requests: Some(requests), shared, thread: Some(thread) })
     }
 
     /// Whether the brokers answer. Waits for `patience`; an answer that comes later is given to the next call.
     pub(super) fn probe(&self, producer: &Arc<Producer>, topic: Option<&str>, patience: Duration) -> Result<(), String> {
-        let deadline = Instant::now() + patience;
-        let (lock, answered) = &*self.state;
-        let mut state = lock.lock();
-        let stale = state.answer.take_if(|(at, _)| at.elapsed() > FRESH);
-        drop(stale);
-        if state.answer.is_none() && !state.asking {
-            state.asking = true;
-            self.send(Request::Ask(Arc::clone(producer), topic.map(str::to_owned)));
-        }
-        while state.answer.is_none() && !answered.wait_until(&mut state, deadline).timed_out() {}
-        match state.answer.take() {
-            Some((_, Err(why))) => Err(state.not_created.clone().map_or(why.clone(), |topic| format!("{why}; {topic}"))),
-            Some((_, Ok(()))) => Ok(()),
+        let ask = || self.send(Request::Ask(Arc::clone(producer), topic.map(str::to_owned)));
+        match self.shared.brokers.within(patience, ask) {
+            Some(Err(why)) => Err(self.shared.not_created.lock().as_ref().map_or(why.clone(), |topic| format!("{why}; {topic}"))),
+            Some(Ok(())) => Ok(()),
             None => Err("the brokers have not answered yet".to_owned()),
         }
     }

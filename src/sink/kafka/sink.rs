@@ -17,7 +17,6 @@ use crate::sink::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::stats::Stats;
 use rdkafka::producer::{Producer as _, PurgeConfig};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -109,21 +108,7 @@ impl KafkaSink {
             return;
         }
         let letters: Vec<Letter<'_>> = poison.iter().map(Poison::letter).collect();
-        let records: u64 = letters.iter().map(|letter| letter.record_lines().count() as u64).sum();
-        let kept = self.dead_letters.append(&letters, self.clock.wall());
-        match &kept {
-            Ok(()) => {
-                self.stats.unstorable.fetch_add(records, Ordering::Relaxed);
-                let (topic, reason) = letters.first().map_or(("", ""), |letter| (letter.topic, letter.reason));
-                tracing::error!(
-                    records,
-                    topic,
-                    reason,
-                    "the brokers refuse predictions for good; they are in the dead-letter directory"
-                );
-            }
-            Err(error) => tracing::error!(error, "cannot keep dead letters; their batch is tried again"),
-        }
+        let kept = self.dead_letters.bury(&letters, self.clock.wall(), &self.stats);
         self.reports().settle(&poison, &kept);
     }
 

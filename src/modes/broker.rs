@@ -1,0 +1,48 @@
+//! What the modes with a message broker share: the broker, and a spool for when it is away.
+
+use crate::batch::BatchSettings;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
+use crate::logger::builder::make_home;
+use crate::logger::pace::PaceSettings;
+use crate::logger::{Guard, Logger, LoggerSettings};
+use crate::sink::Sink;
+use crate::sink::broker::settings::FallbackSettings;
+use crate::stats::Stats;
+use bytesize::ByteSize;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Bytes of a message beside its record's large fields: names, ids, metadata, headers.
+const ENVELOPE: u64 = 20 * 1024;
+
+/// What a broker's section says to the logger before it.
+pub(super) struct Broker<'a> {
+    pub(super) fallback: &'a FallbackSettings,
+    pub(super) linger: Duration,
+    pub(super) max_message_bytes: ByteSize,
+}
+
+/// `sink` is given this process's name, and what it counts in.
+pub(super) fn open<S: Sink + 'static>(
+    config: &Config,
+    broker: &Broker<'_>,
+    sink: impl FnOnce(Uuid, Arc<Stats>) -> Result<S, String>,
+) -> Result<(Logger, Guard), Error> {
+    let fallback = broker.fallback;
+    let home = make_home(&fallback.dir)?;
+    let stats = Arc::new(Stats::default());
+    let process = home.process().unwrap_or_else(Uuid::now_v7);
+    let sink = sink(process, Arc::clone(&stats)).map_err(|error| Error::new(ErrorKind::Config, error))?;
+    let pace = PaceSettings { share: fallback.replay_share, max_bytes_per_second: Some(fallback.replay_bytes_per_second) };
+    // A record that no message could hold is digested as one that is too large for `logger.max_record_bytes`.
+    let room = ByteSize::b(broker.max_message_bytes.as_u64().saturating_sub(ENVELOPE));
+    let settings = LoggerSettings {
+        spool_max_bytes: fallback.max_bytes,
+        max_record_bytes: config.logger.max_record_bytes.min(room),
+        ..config.logger.clone()
+    };
+    let batch = BatchSettings { max_age: config.batch.max_age.min(broker.linger), ..config.batch.clone() };
+    Logger::builder(settings).batch(batch).dir(&fallback.dir).stats(stats).home(home).pace(pace).sink(Box::new(sink)).open()
+}

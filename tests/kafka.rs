@@ -38,6 +38,8 @@ fn config(dir: &Path, topic: &str) -> Config {
     let mut config = Config { mode: Mode::Kafka, ..Config::default() };
     config.kafka = KafkaSettings { brokers: broker().bootstrap(), topic: topic.to_owned(), ..KafkaSettings::default() };
     config.kafka.fallback.dir = dir.to_owned();
+    // Its own test has it on.
+    config.ledger.enabled = false;
     config
 }
 
@@ -225,6 +227,9 @@ fn check_says_what_is_missing_and_makes_no_topic_in_silence() {
     let (dir, brokers) = (tempfile::tempdir().unwrap(), broker().bootstrap());
     let topic = new_topic(1);
     let (ok, said) = check(dir.path(), &format!("mode = \"kafka\"\n[kafka]\nbrokers = \"{brokers}\"\ntopic = \"{topic}\""));
+    assert!(!ok && said.contains("-ledger does not exist") && said.contains("ledger.enabled"), "{said}");
+    broker().create_topic(&format!("{topic}-ledger"), 1);
+    let (ok, said) = check(dir.path(), &format!("mode = \"kafka\"\n[kafka]\nbrokers = \"{brokers}\"\ntopic = \"{topic}\""));
     assert!(ok && said.contains("ok: brokers"), "{said}");
     let missing = format!("mode = \"kafka\"\n[kafka]\nbrokers = \"{brokers}\"\ntopic = \"missing\"");
     for _ in 0..2 {
@@ -262,5 +267,30 @@ fn a_record_in_kafka_is_byte_for_byte_the_one_that_simple_mode_keeps() {
     let text = String::from_utf8(message.value.unwrap()).unwrap();
     for part in [format!("\"inputs\":{inputs},\"outputs\":{outputs},"), format!("\"metadata\":{metadata},")] {
         assert!(text.contains(&part), "{part} is not in {text}");
+    }
+}
+
+#[test]
+fn statements_of_the_ledger_have_a_topic_of_their_own_and_hold_up_nothing_where_it_is_missing() {
+    for exists in [true, false] {
+        let (dir, topic) = (tempfile::tempdir().unwrap(), new_topic(2));
+        let mut config = config(dir.path(), &topic);
+        config.ledger.enabled = true;
+        if exists {
+            broker().create_topic(&format!("{topic}-ledger"), 1);
+        }
+        log_all(&config, &["wine"], 100);
+        assert_eq!(read_topic(&broker().bootstrap(), &topic, 100).len(), 100, "predictions, and nothing else");
+        let entries: Vec<Value> = if exists {
+            read_topic(&broker().bootstrap(), &format!("{topic}-ledger"), 1).iter().map(value).collect()
+        } else {
+            dead_letters(dir.path()).iter().map(|letter| letter["record"].clone()).collect()
+        };
+        let accepted: u64 = entries
+            .iter()
+            .filter(|entry| entry["inputs"]["kind"] == "accepted")
+            .map(|entry| entry["inputs"]["rows"].as_u64().unwrap())
+            .sum();
+        assert_eq!(accepted, 100, "{entries:?}");
     }
 }

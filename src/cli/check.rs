@@ -42,7 +42,7 @@ pub(super) fn run(config: &Config) -> Result<ExitCode, Error> {
             }
         }
         Mode::Kafka => {
-            tried.note("brokers", crate::sink::kafka::check(&config.kafka, ANSWER_WITHIN));
+            tried.note("brokers", crate::sink::kafka::check(&config.kafka, config.ledger.enabled, ANSWER_WITHIN));
         }
         Mode::Nats => {
             tried.note("servers", crate::sink::nats::check(&config.nats, ANSWER_WITHIN));

@@ -3,6 +3,7 @@
 use crate::batch::BatchSettings;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
+use crate::ledger::LedgerSettings;
 use crate::logger::builder::make_home;
 use crate::logger::pace::PaceSettings;
 use crate::logger::{Guard, Logger, LoggerSettings};
@@ -22,6 +23,8 @@ pub(super) struct Broker<'a> {
     pub(super) fallback: &'a FallbackSettings,
     pub(super) linger: Duration,
     pub(super) max_message_bytes: ByteSize,
+    /// Statements of what was accepted have a place at the broker.
+    pub(super) ledger: bool,
 }
 
 /// `sink` is given this process's name, and what it counts in.
@@ -44,5 +47,7 @@ pub(super) fn open<S: Sink + 'static>(
         ..config.logger.clone()
     };
     let batch = BatchSettings { max_age: config.batch.max_age.min(broker.linger), ..config.batch.clone() };
-    Logger::builder(settings).batch(batch).dir(&fallback.dir).stats(stats).home(home).pace(pace).sink(Box::new(sink)).open()
+    let ledger = LedgerSettings { enabled: config.ledger.enabled && broker.ledger, ..config.ledger.clone() };
+    let builder = Logger::builder(settings).batch(batch).dir(&fallback.dir).stats(stats).home(home).pace(pace).ledger(ledger);
+    builder.sink(Box::new(sink)).open()
 }

@@ -8,6 +8,7 @@ use crate::sink::kafka::KafkaSink;
 
 pub(super) fn open(config: &Config) -> Result<(Logger, Guard), Error> {
     let kafka = &config.kafka;
-    let broker = Broker { fallback: &kafka.fallback, linger: kafka.linger, max_message_bytes: kafka.max_message_bytes };
+    let broker =
+        Broker { fallback: &kafka.fallback, linger: kafka.linger, max_message_bytes: kafka.max_message_bytes, ledger: true };
     broker::open(config, &broker, |process, stats| KafkaSink::open(kafka.clone(), process, stats))
 }

@@ -8,6 +8,8 @@ use crate::sink::nats::NatsSink;
 
 pub(super) fn open(config: &Config) -> Result<(Logger, Guard), Error> {
     let nats = &config.nats;
-    let broker = Broker { fallback: &nats.fallback, linger: nats.linger, max_message_bytes: nats.max_message_bytes };
+    // The ledger has no subject of its own here yet.
+    let broker =
+        Broker { fallback: &nats.fallback, linger: nats.linger, max_message_bytes: nats.max_message_bytes, ledger: false };
     broker::open(config, &broker, |process, stats| NatsSink::open(nats.clone(), process, stats))
 }

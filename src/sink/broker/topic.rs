@@ -1,5 +1,7 @@
 //! Which topic a record goes to.
 
+#[cfg(feature = "kafka")]
+use crate::ledger::LEDGER_MODEL;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
@@ -17,6 +19,7 @@ pub(crate) const KAFKA: Rules = Rules { max_len: 249, legal: &['.', '_', '-'], l
 /// NATS's subjects: a dot parts their tokens, so a model's name has none.
 pub(crate) const NATS: Rules = Rules { max_len: 255, legal: &['.', '_', '-'], legal_in_model: &['_', '-'] };
 
+const LEDGER_SUFFIX: &str = "-ledger";
 const PLACEHOLDER: &str = "{model_name}";
 /// Bytes of a hash that stand for the end of a name which is too long.
 const HASH_BYTES: usize = 8;
@@ -49,7 +52,7 @@ impl TopicTemplate {
             return Err("something between two dots, and before the first and behind the last".to_owned());
         }
         // Room for the shortest that any model's name can be made.
-        let room = if after.is_some() { 2 * HASH_BYTES + 2 } else { 0 };
+        let room = if after.is_some() { 2 * HASH_BYTES + 2 } else { LEDGER_SUFFIX.len() };
         if fixed.len() + room > rules.max_len {
             return Err(format!("at most {} characters", rules.max_len - room));
         }
@@ -68,6 +71,12 @@ impl TopicTemplate {
         let (before, after) = (self.before.rsplit_once('.'), after.split_once('.'));
         let before = before.map_or_else(String::new, |(before, _)| format!("{before}."));
         before + "*" + &after.map_or_else(String::new, |(_, after)| format!(".{after}"))
+    }
+
+    /// The topic of the ledger's statements: `<topic>-ledger`, or the template's topic of the reserved name.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn ledger(&self) -> String {
+        self.fixed().map_or_else(|| self.of_model(LEDGER_MODEL), |topic| [topic, LEDGER_SUFFIX].concat())
     }
 
     /// The topic of a model. Other models have other topics.
@@ -174,7 +183,13 @@ mod tests {
         assert_eq!(template.of_model("a/b"), "predictions-a_2Fb");
         assert_ne!(template.of_model(&"x".repeat(300)), template.of_model(&"x".repeat(301)));
         assert_eq!(TopicTemplate::parse("{model_name}", &KAFKA).unwrap().of_model(".."), "_2E_2E");
-        assert_eq!(TopicTemplate::parse("predictions", &KAFKA).unwrap().fixed(), Some("predictions"));
+        let fixed = TopicTemplate::parse("predictions", &KAFKA).unwrap();
+        assert_eq!(fixed.fixed(), Some("predictions"));
+        #[cfg(feature = "kafka")]
+        assert_eq!(
+            (fixed.ledger(), template.ledger()),
+            ("predictions-ledger".to_owned(), "predictions-_predlog_ledger".to_owned())
+        );
         assert_eq!(TopicTemplate::parse("predictions.{model_name}", &NATS).unwrap().of_model("a.b *"), "predictions.a_2Eb_20_2A");
         assert!(TopicTemplate::parse("predictions..x", &NATS).is_err());
         for bad in ["", ".", "..", "a b", "a/{model_name}", "{model_name}{model_name}", "{model}", &"x".repeat(250)] {

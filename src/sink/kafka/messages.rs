@@ -3,7 +3,8 @@
 use super::produce::{Header, Natives, Outgoing, Producer, Topic};
 use super::reports::{Opaque, Reports};
 use super::settings::{KafkaSettings, Key, Packing};
-use crate::batch::Batch;
+use crate::batch::{Batch, Chunk};
+use crate::ledger::is_ledger;
 use crate::record::{Writer, raw_id, raw_model_name};
 use crate::sink::Kept;
 use crate::sink::broker::flight::Mark;
@@ -30,6 +31,7 @@ pub(super) struct Messages {
     /// By the raw text of a model's name; of one topic for all, by nothing.
     by_model: HashMap<Vec<u8>, usize>,
     topics: Vec<Topic>,
+    ledger: Option<Topic>,
     natives: Natives,
     packer: Packer,
 }
@@ -38,6 +40,18 @@ impl std::fmt::Debug for Messages {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Messages").field("template", &self.template).finish_non_exhaustive()
     }
+}
+
+/// Which topics there are.
+pub(super) trait Topics {
+    /// A topic is written to for the first time.
+    fn met(&self, topic: &str);
+
+    /// Whether the ledger's topic is there (`Ok(Err)`: why not).
+    ///
+    /// # Errors
+    /// The brokers have not said so yet.
+    fn has_ledger(&self, topic: &str) -> Result<Result<(), String>, String>;
 }
 
 /// The batch at hand.
@@ -60,6 +74,7 @@ impl Messages {
             max_payload: (settings.max_message_bytes.as_u64() as usize).saturating_sub(MESSAGE_OVERHEAD),
             by_model: HashMap::new(),
             topics: Vec::new(),
+            ledger: None,
             natives: Natives::default(),
             packer: Packer::default(),
         }
@@ -69,27 +84,32 @@ impl Messages {
     pub(super) fn forget_topics(&mut self) {
         self.by_model.clear();
         self.topics.clear();
+        self.ledger = None;
     }
 
-    /// Hands the batch over, but for what `skip` has. `missing` is told of each topic that was not met before.
+    /// Hands the batch over, but for what `skip` has. `topics` knows what is there, and is told of each topic that was not met before.
     pub(super) fn send(
         &mut self,
         batch: &Batch<'_>,
         skip: &Kept,
         producer: &Arc<Producer>,
         slot: u16,
-        missing: &mut dyn FnMut(&str),
+        topics: &dyn Topics,
     ) -> Result<(), String> {
         let reports = producer.context().clone();
         let mut flow =
             Flow { reports: &reports, slot, next: 0, marks: Vec::new(), group: Vec::with_capacity(GROUP), group_topic: 0 };
         for chunk in &batch.chunks {
             let skip = skip.get(&chunk.writer);
+            if is_ledger(chunk.writer) {
+                self.send_statements(&mut flow, chunk, producer, topics)?;
+                continue;
+            }
             for (seq, line) in chunk.lines() {
                 if skip.is_some_and(|seqs| seqs.contains(seq)) {
                     continue;
                 }
-                let topic = self.topic_of(line, producer, missing)?;
+                let topic = self.topic_of(line, producer, topics)?;
                 let hash = if self.key == Key::None { run_hash(chunk.writer, seq) } else { 0 };
                 if self.packing == Packing::Ndjson {
                     let key = self.key_of(line).map(<[u8]>::to_vec);
@@ -116,7 +136,7 @@ impl Messages {
         Ok(())
     }
 
-    fn topic_of(&mut self, line: &[u8], producer: &Arc<Producer>, missing: &mut dyn FnMut(&str)) -> Result<usize, String> {
+    fn topic_of(&mut self, line: &[u8], producer: &Arc<Producer>, topics: &dyn Topics) -> Result<usize, String> {
         let model = match self.template.fixed() {
             Some(_) => &[][..],
             None => raw_model_name(line).ok_or("a line is not one that log() made")?,
@@ -135,8 +155,39 @@ impl Messages {
         };
         self.topics.push(Topic::new(producer, &name, self.key == Key::None)?);
         self.by_model.insert(model.to_vec(), self.topics.len() - 1);
-        missing(&name);
+        topics.met(&name);
         Ok(self.topics.len() - 1)
+    }
+
+    /// Statements of the ledger go to a topic of their own. Where that is missing they become dead letters: they must not hold up predictions.
+    fn send_statements(
+        &mut self,
+        flow: &mut Flow<'_>,
+        chunk: &Chunk<'_>,
+        producer: &Arc<Producer>,
+        topics: &dyn Topics,
+    ) -> Result<(), String> {
+        let name = self.template.ledger();
+        let there = topics.has_ledger(&name)?;
+        if self.ledger.is_none() {
+            self.ledger = Some(Topic::new(producer, &name, true)?);
+        }
+        let Some(topic) = &self.ledger else { return Ok(()) };
+        for (seq, line) in chunk.lines() {
+            let mark = Mark { index: flow.next, writer: chunk.writer, first_seq: seq, last_seq: seq };
+            let opaque = Opaque { slot: flow.slot, index: flow.next, hash: run_hash(chunk.writer, 0) };
+            flow.next += 1;
+            flow.reports.flight().expect(flow.slot, 1, &[mark]);
+            let payload = line.strip_suffix(b"\n").unwrap_or(line);
+            match &there {
+                Ok(()) => {
+                    let message = Outgoing { payload, key: None, opaque };
+                    with_headers(topic, &message, c"content-type", b"application/json", &[mark], flow.reports);
+                }
+                Err(why) => flow.reports.bury(opaque, &name, why, payload),
+            }
+        }
+        Ok(())
     }
 
     /// The text of the key as the line has it: what JSON escapes in an id stays escaped, in each try in the same way.

@@ -12,7 +12,7 @@ use rdkafka::producer::Producer as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The longest that brokers may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -23,6 +23,7 @@ const EVENTS: usize = 16;
 enum Request {
     Ask(Arc<Producer>, Option<String>),
     Create(String),
+    Ledger(Arc<Producer>, String),
 }
 
 #[derive(Default)]
@@ -30,6 +31,7 @@ struct Shared {
     brokers: Answer,
     /// Why the last topic could not be made.
     not_created: Mutex<Option<String>>,
+    ledger: Answer,
 }
 
 /// The thread's handle. It ends when this is dropped, after the request at hand.
@@ -50,6 +52,7 @@ impl Prober {
         let (requests, received) = channel();
         let shared = Arc::new(Shared::default());
         let answers = Arc::clone(&shared);
+        let create = settings.create_topics;
         let creator = Creator { config, partitions: settings.partitions, replication: settings.replication, client: None };
         let thread = std::thread::Builder::new().name("predlog-kafka".to_owned()).spawn(move || {
             let mut creator = creator;
@@ -59,6 +62,14 @@ impl Prober {
                         answers.brokers.give(ask(&producer, topic.as_deref(), ANSWER_WITHIN));
                     }
                     Request::Create(topic) => *answers.not_created.lock() = creator.create(&topic).err(),
+                    Request::Ledger(producer, topic) => {
+                        let there = if create {
+                            creator.create_and_see(&producer, &topic)
+                        } else {
+                            ask(&producer, Some(&topic), ANSWER_WITHIN)
+                        };
+                        answers.ledger.give(there);
+                    }
                 }
             }
         })?;
@@ -73,6 +84,11 @@ impl Prober {
             Some(Ok(())) => Ok(()),
             None => Err("the brokers have not answered yet".to_owned()),
         }
+    }
+
+    /// Whether the ledger's topic is there, after it was made if it may be. `None`: the brokers have not answered within `patience`.
+    pub(super) fn ledger(&self, producer: &Arc<Producer>, topic: &str, patience: Duration) -> Option<Result<(), String>> {
+        self.shared.ledger.within(patience, || self.send(Request::Ledger(Arc::clone(producer), topic.to_owned())))
     }
 
     /// Makes a topic, if it is not there.
@@ -133,6 +149,18 @@ pub(super) struct Creator {
 }
 
 impl Creator {
+    /// Makes the topic, and waits until the brokers know it: one may answer before it has heard of what another made.
+    pub(super) fn create_and_see(&mut self, producer: &Producer, topic: &str) -> Result<(), String> {
+        self.create(topic)?;
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        loop {
+            match ask(producer, Some(topic), ANSWER_WITHIN) {
+                Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                answer => return answer,
+            }
+        }
+    }
+
     pub(super) fn create(&mut self, topic: &str) -> Result<(), String> {
         let explain = |why: String| format!("cannot create topic={topic}: {why}");
         let client = match self.client.take() {

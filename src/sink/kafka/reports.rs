@@ -66,6 +66,12 @@ impl Reports {
         self.failed(opaque, code, topic, payload);
     }
 
+    /// A message that there is no topic for, and that must not hold up others.
+    pub(super) fn bury(&self, opaque: Opaque, topic: &str, reason: &str, payload: &[u8]) {
+        let poison = Poison { topic: topic.to_owned(), reason: reason.to_owned(), lines: payload.to_vec(), opaque };
+        self.poison.lock().push(poison);
+    }
+
     /// Messages for the dead letters since the last call.
     pub(super) fn take_poison(&self) -> Vec<Poison> {
         std::mem::take(&mut self.poison.lock())
@@ -112,8 +118,7 @@ impl Reports {
             self.fatal.store(true, Ordering::Release);
         }
         if is_poison(code) {
-            let poison = Poison { topic: topic.to_owned(), reason: reason(code), lines: payload.to_vec(), opaque };
-            self.poison.lock().push(poison);
+            self.bury(opaque, topic, &reason(code), payload);
         } else {
             self.flight.lock().fail(opaque.slot, || format!("topic={topic}: {}", self.explain(code)));
         }

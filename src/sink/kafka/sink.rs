@@ -1,7 +1,7 @@
 //! The sink: batches in, delivery reports out.
 
 use super::client;
-use super::messages::Messages;
+use super::messages::{Messages, Topics};
 use super::prober::Prober;
 #[cfg(feature = "cli")]
 use super::prober::{Creator, ask};
@@ -23,6 +23,8 @@ use uuid::Uuid;
 const NAME: &str = "kafka";
 /// The longest that [`Sink::probe`] waits: the answer of slower brokers is given to the next probe.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// The longest that a statement of the ledger, once a minute, waits for the brokers to say whether its topic is there.
+const LEDGER_PATIENCE: Duration = Duration::from_millis(500);
 /// Events that one look at the reports takes at most: each has the messages of one request.
 const EVENTS: usize = 64;
 
@@ -122,6 +124,26 @@ impl KafkaSink {
     }
 }
 
+/// Topics, as the brokers know them.
+struct Asked<'a> {
+    prober: &'a Prober,
+    producer: &'a Arc<Producer>,
+    create: bool,
+}
+
+impl Topics for Asked<'_> {
+    fn met(&self, topic: &str) {
+        if self.create {
+            self.prober.create(topic);
+        }
+    }
+
+    fn has_ledger(&self, topic: &str) -> Result<Result<(), String>, String> {
+        let answer = self.prober.ledger(self.producer, topic, LEDGER_PATIENCE);
+        answer.ok_or_else(|| format!("topic={topic}: the brokers have not answered within {LEDGER_PATIENCE:?}"))
+    }
+}
+
 fn producer(settings: &KafkaSettings) -> Result<Producer, String> {
     let explain = |error: rdkafka::error::KafkaError| format!("kafka: {error}");
     client::config(settings)?.create_with_context(Reports::default()).map_err(explain)
@@ -145,13 +167,12 @@ impl Sink for KafkaSink {
         let none = Kept::new();
         let skip = if live { &none } else { &self.replayed };
         let slot = self.reports().flight().begin(batch.id, live);
-        let (prober, create) = (&self.prober, self.settings.create_topics && self.template.fixed().is_none());
-        let mut missing = |topic: &str| {
-            if create {
-                prober.create(topic);
-            }
+        let topics = Asked {
+            prober: &self.prober,
+            producer: &self.producer,
+            create: self.settings.create_topics && self.template.fixed().is_none(),
         };
-        if let Err(why) = self.messages.send(batch, skip, &self.producer, slot, &mut missing) {
+        if let Err(why) = self.messages.send(batch, skip, &self.producer, slot, &topics) {
             self.reports().flight().fail_batch(slot, || why);
         }
         Ok(())
@@ -217,14 +238,19 @@ impl Sink for KafkaSink {
 /// # Errors
 /// What is wrong, and what to do.
 #[cfg(feature = "cli")]
-pub(crate) fn check(settings: &KafkaSettings, within: Duration) -> Result<String, String> {
+pub(crate) fn check(settings: &KafkaSettings, ledger: bool, within: Duration) -> Result<String, String> {
     let template =
         TopicTemplate::parse(&settings.topic, &KAFKA).map_err(|expected| format!("kafka.topic: expected {expected}"))?;
     let producer = producer(settings)?;
-    if let Some(topic) = template.fixed().filter(|_| settings.create_topics) {
-        let (partitions, replication) = (settings.partitions, settings.replication);
-        Creator { config: client::config(settings)?, partitions, replication, client: None }.create(topic)?;
+    let (partitions, replication) = (settings.partitions, settings.replication);
+    let mut creator = Creator { config: client::config(settings)?, partitions, replication, client: None };
+    let mut see = |topic: Option<&str>| match topic {
+        Some(topic) if settings.create_topics => creator.create_and_see(&producer, topic),
+        topic => ask(&producer, topic, within),
+    };
+    see(template.fixed())?;
+    if ledger {
+        see(Some(&template.ledger())).map_err(|why| format!("{why}, or ledger.enabled = false"))?;
     }
-    ask(&producer, template.fixed(), within)?;
     Ok(format!("{} answer, topic={}", settings.brokers, settings.topic))
 }

@@ -12,6 +12,7 @@ mod json;
 pub(crate) mod lane;
 #[cfg(feature = "layer")]
 pub mod layer;
+pub mod ledger;
 pub mod logger;
 mod modes;
 #[cfg(feature = "parquet")]

@@ -1,6 +1,6 @@
 //! What is not proven uploaded: a marker for each sealed file.
 
-use crate::format::path::{MAX_COMPONENT_BYTES, parse_file_name};
+use crate::format::path::{LEDGER, MAX_COMPONENT_BYTES, parse_file_name};
 use sha2::{Digest, Sha256};
 use std::fmt::{self, Write as _};
 use std::fs::{self, File};
@@ -16,7 +16,8 @@ const STALE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 const EXPORT: &str = "export/";
 
 /// The path of a sealed file relative to the store's directory, proven to be one of ours:
-/// `predictions/model_name=<escaped>/date=YYYY-MM-DD/<writer>-<first seq>-<last seq>.parquet`, with or without `export/` before it.
+/// `predictions/model_name=<escaped>/date=YYYY-MM-DD/<writer>-<first seq>-<last seq>.parquet`, or `ledger/date=…/…`, with or without `export/`
+/// before it.
 ///
 /// Only what parses is ever uploaded or deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,8 +71,10 @@ impl FromStr for Relative {
             ["predictions", model, date, name] if is_model(model) && is_date(date) && parse_file_name(name).is_some() => {
                 Ok(Relative(text.to_owned()))
             }
+            [LEDGER, date, name] if is_date(date) && parse_file_name(name).is_some() => Ok(Relative(text.to_owned())),
             _ => Err(format!(
-                "path={text:?} is not [export/]predictions/model_name=<name>/date=YYYY-MM-DD/<writer>-<first seq>-<last seq>.parquet"
+                "path={text:?} is not [export/]predictions/model_name=<name>/date=YYYY-MM-DD/<writer>-<first seq>-<last seq>.parquet, \
+                 nor [export/]ledger/date=YYYY-MM-DD/<the same>"
             )),
         }
     }
@@ -244,17 +247,19 @@ impl Outbox {
         remove_if_there(&self.markers.join(relative.marker()))
     }
 
-    /// Every sealed file below `predictions/`, or below `export/predictions/`. Anything else that lies there is left out.
+    /// Every sealed file below `predictions/` and `ledger/`, or below these in `export/`. Anything else that lies there is left out.
     ///
     /// # Errors
     /// A directory cannot be read.
     pub fn sealed(&self, exports: bool) -> io::Result<Vec<Entry>> {
-        let top = if exports { "export/predictions" } else { "predictions" };
+        let top = if exports { EXPORT } else { "" };
+        let models = names(&self.root.join(format!("{top}predictions")))?;
+        let directories = models.into_iter().map(|model| format!("{top}predictions/{model}"));
         let mut entries = Vec::new();
-        for model in names(&self.root.join(top))? {
-            for date in names(&self.root.join(format!("{top}/{model}")))? {
-                for name in names(&self.root.join(format!("{top}/{model}/{date}")))? {
-                    let Ok(relative) = format!("{top}/{model}/{date}/{name}").parse::<Relative>() else { continue };
+        for directory in directories.chain([format!("{top}{LEDGER}")]) {
+            for date in names(&self.root.join(&directory))? {
+                for name in names(&self.root.join(format!("{directory}/{date}")))? {
+                    let Ok(relative) = format!("{directory}/{date}/{name}").parse::<Relative>() else { continue };
                     // It may have been deleted since.
                     let Ok(file) = fs::metadata(self.path(&relative)) else { continue };
                     entries.push(Entry { modified: file.modified()?, bytes: file.len(), relative });

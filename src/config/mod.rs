@@ -14,6 +14,7 @@ pub use sections::{DirectSettings, Mode, ServerSettings, SqliteSettings, Store};
 
 use crate::batch::BatchSettings;
 use crate::error::{Error, ErrorKind};
+use crate::ledger::LedgerSettings;
 use crate::logger::LoggerSettings;
 use crate::rotation::RotationSettings;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,8 @@ pub struct Config {
     pub direct: DirectSettings,
     /// The queue in front of it.
     pub logger: LoggerSettings,
+    /// What is said of the records, for `predlog audit`.
+    pub ledger: LedgerSettings,
     /// When records are handed to the store.
     pub batch: BatchSettings,
     /// When a Parquet file is finished.

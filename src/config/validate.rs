@@ -148,6 +148,7 @@ impl Checks<'_> {
         if let Some(schedule) = rotation.schedule {
             self.duration("rotation.schedule", schedule, SECOND, 366 * DAY);
         }
+        self.duration("ledger.every", config.ledger.every, MILLISECOND, DAY);
         self.duration("sqlite.busy_timeout", config.sqlite.busy_timeout, Duration::ZERO, Duration::from_secs(60));
     }
 

@@ -1,10 +1,11 @@
 //! Names of directories and files of the Parquet layout.
 //!
-//! `predictions/model_name=<escaped>/date=YYYY-MM-DD/<writer>-<first seq>-<last seq>.parquet`. The escaping is that of Hive's and Spark's
+//! `predictions/model_name=<escaped>/date=YYYY-MM-DD/<writer>-<first seq>-<last seq>.parquet`, and `ledger/date=…/…`. The escaping is that of Hive's and Spark's
 //! `escapePathName`, which pyarrow, DuckDB and Polars undo as percent-encoding.
 
 use std::fmt::Write as _;
 
+use crate::ledger::LEDGER_MODEL;
 use sha2::{Digest, Sha256};
 
 /// The longest directory component in bytes. File systems allow 255; the rest is room for suffixes of tools that copy such a tree.
@@ -15,6 +16,9 @@ pub const MAX_COMPONENT_BYTES: usize = 200;
 const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 const PREFIX: &str = "model_name=";
+
+/// The directory of the ledger's files.
+pub(crate) const LEDGER: &str = "ledger";
 
 /// Micros in a day.
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -28,6 +32,12 @@ pub fn model_partition(model_name: &str) -> String {
     component.push_str(PREFIX);
     component.push_str(&escaped(model_name, MAX_COMPONENT_BYTES - PREFIX.len()));
     component
+}
+
+/// The directory of a model's sealed files below the store's: `predictions/model_name=<escaped>`, and `ledger` for the ledger's entries, which are
+/// no predictions and must not be read as such.
+pub fn model_directory(model_name: &str) -> String {
+    if model_name == LEDGER_MODEL { LEDGER.to_owned() } else { format!("predictions/{}", model_partition(model_name)) }
 }
 
 /// The file stem of a model in `<dir>/schemas/` and in spools: the value of [`model_partition`], without `model_name=`.

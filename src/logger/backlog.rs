@@ -52,6 +52,7 @@ pub(super) enum Next {
 /// A frame on its way to the sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame {
+    /// Predictions in it.
     pub(super) rows: u64,
     pub(super) bytes: u64,
     /// Its records are this process's, not those of a dead one.
@@ -142,8 +143,9 @@ impl Backlog {
             return Err(error);
         }
         current.given += 1;
+        let rows = if current.segment.is_ledger() { 0 } else { u64::from(frame.rows) };
         let own = frame.runs.first().is_some_and(|run| run.writer.process() == self.own);
-        Ok(Next::Frame(Frame { rows: u64::from(frame.rows), bytes: u64::from(frame.raw_bytes), own }))
+        Ok(Next::Frame(Frame { rows, bytes: u64::from(frame.raw_bytes), own }))
     }
 
     /// The frame that was loaded last, as a batch.
@@ -185,10 +187,10 @@ impl Backlog {
                 let reader = SegmentReader::open(&path).map_err(read)?;
                 if segment.frames.first().and_then(|frame| frame.runs.first()).is_none_or(|run| run.writer.process() != self.own)
                 {
-                    stats.recovered.fetch_add(segment.rows, Ordering::Relaxed);
+                    stats.recovered.fetch_add(segment.predictions(), Ordering::Relaxed);
                 }
                 if sink.spools() {
-                    let rows = segment.rows;
+                    let rows = segment.predictions();
                     sink.adopt(&path)?;
                     stats.recovered_delivered.fetch_add(rows, Ordering::Relaxed);
                 } else {

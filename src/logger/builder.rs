@@ -3,6 +3,7 @@
 use super::backlog::Backlog;
 use super::control::Control;
 use super::home::Home;
+use super::ledger::{Drops, Ledger};
 use super::pace::{Pace, PaceSettings};
 use super::worker::Worker;
 use super::{Cause, Durability, Guard, Logger, LoggerSettings, Overflow, Shared};
@@ -10,6 +11,7 @@ use crate::batch::BatchSettings;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
 use crate::lane::Lanes;
+use crate::ledger::LedgerSettings;
 use crate::sink::Sink;
 use crate::spool::Spool;
 use crate::stats::Stats;
@@ -27,6 +29,7 @@ pub struct Builder {
     sink: Option<Box<dyn Sink>>,
     home: Option<Home>,
     pace: PaceSettings,
+    ledger: Option<LedgerSettings>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -50,6 +53,7 @@ impl Builder {
             sink: None,
             home: None,
             pace: PaceSettings::default(),
+            ledger: None,
         }
     }
 
@@ -100,6 +104,14 @@ impl Builder {
         self
     }
 
+    /// Has statements of what was accepted and dropped written to the sink, as records of the model [`LEDGER_MODEL`](crate::ledger::LEDGER_MODEL).
+    /// They are in no count of records.
+    #[must_use]
+    pub fn ledger(mut self, settings: LedgerSettings) -> Self {
+        self.ledger = settings.enabled.then_some(settings);
+        self
+    }
+
     /// Starts the worker.
     ///
     /// # Errors
@@ -125,10 +137,13 @@ impl Builder {
             control: Control::default(),
             max_record_bytes: self.settings.max_record_bytes.as_u64() as usize,
             settings: self.settings,
+            has_ledger: self.ledger.is_some(),
+            drops: Drops::default(),
             cause: Cause::LOAD.into(),
         });
         let backlog = Backlog::new(self.dir.clone(), process);
-        let worker = Worker::new(Arc::clone(&shared), self.batch, sink, spool, backlog, Pace::new(self.pace), home);
+        let ledger = self.ledger.as_ref().map(|settings| Ledger::new(settings, process));
+        let worker = Worker::new(Arc::clone(&shared), self.batch, sink, spool, backlog, Pace::new(self.pace), home, ledger);
         let thread = std::thread::Builder::new()
             .name("predlog-worker".to_owned())
             .spawn(move || worker.run())

@@ -4,6 +4,7 @@ mod backlog;
 pub(crate) mod builder;
 mod control;
 pub(crate) mod home;
+mod ledger;
 pub(crate) mod pace;
 pub mod settings;
 mod worker;
@@ -11,12 +12,13 @@ mod worker;
 pub use builder::Builder;
 pub use settings::{Durability, LoggerSettings, Overflow};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::lane::{Lanes, Push};
 use crate::record::Prediction;
 use crate::record::encode::encode;
 use crate::stats::{DropReason, Snapshot, Stats};
 use control::Control;
+use ledger::Drops;
 use serde::Serialize;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -55,6 +57,10 @@ pub(crate) struct Shared {
     control: Control,
     settings: LoggerSettings,
     max_record_bytes: usize,
+    /// Statements are made.
+    has_ledger: bool,
+    /// What was dropped, for the ledger.
+    drops: Drops,
     /// Why the lanes are full, if they are: the index of a cause in [`Cause`].
     cause: AtomicU8,
 }
@@ -135,7 +141,7 @@ impl Logger {
         }
         SCRATCH.set(scratch);
         if let Outcome::Dropped(reason) = outcome {
-            shared.stats.drop_record(reason);
+            shared.dropped(prediction.model_name, prediction.timestamp.unwrap_or(now), reason);
         }
         outcome
     }
@@ -217,6 +223,14 @@ impl Shared {
             Cause::SINK => DropReason::SinkUnavailable,
             _ => DropReason::QueueFull,
         })
+    }
+
+    #[cold]
+    fn dropped(&self, model_name: &str, at: Timestamp, reason: DropReason) {
+        self.stats.drop_record(reason);
+        if self.has_ledger {
+            self.drops.add(model_name, at, reason);
+        }
     }
 
     fn publish_accepted(&self) {

@@ -2,11 +2,13 @@
 
 use super::backlog::{Backlog, Frame, Next};
 use super::home::Home;
+use super::ledger::Ledger;
 use super::pace::Pace;
 use super::{Cause, Durability, Report, Shared};
-use crate::batch::{Batch, BatchSettings, Batcher, Origin};
+use crate::batch::{Batch, BatchSettings, Batcher, Chunk, Origin};
 use crate::clock::Now;
 use crate::lane::{BUFFERS, Taken};
+use crate::ledger::Entries;
 use crate::rotation::RotationSettings;
 use crate::sink::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::spool::Spool;
@@ -36,6 +38,7 @@ pub(super) struct Worker {
     backlog: Backlog,
     pace: Pace,
     home: Option<Home>,
+    ledger: Option<Ledger>,
     batch_id: u64,
     /// Batches that the sink has, and does not own yet.
     in_flight: VecDeque<InFlight>,
@@ -63,6 +66,8 @@ struct InFlight {
 enum What {
     Live(Vec<Taken>),
     Replay(Frame),
+    /// What the ledger says.
+    Statement(Entries),
 }
 
 /// A flush that is under way.
@@ -85,6 +90,7 @@ impl Drop for Ended {
 }
 
 impl Worker {
+    #[expect(clippy::too_many_arguments, reason = "the parts that the builder has made, each once")]
     pub(super) fn new(
         shared: Arc<Shared>,
         batch: BatchSettings,
@@ -93,6 +99,7 @@ impl Worker {
         backlog: Backlog,
         pace: Pace,
         home: Option<Home>,
+        ledger: Option<Ledger>,
     ) -> Self {
         Worker {
             shared,
@@ -102,6 +109,7 @@ impl Worker {
             backlog,
             pace,
             home,
+            ledger,
             batch_id: 0,
             in_flight: VecDeque::new(),
             held: None,
@@ -151,6 +159,7 @@ impl Worker {
         if let Some(taken) = taken {
             self.deliver(taken, now);
         }
+        self.state(now, ending);
         self.maintain(now, ending);
         let replayed = self.replay(now);
         self.publish();
@@ -244,14 +253,55 @@ impl Worker {
         Ok(())
     }
 
+    /// A statement of the ledger goes the way of the records: to the sink, or to the spool.
+    fn state(&mut self, now: Now, ending: bool) {
+        if self.is_down(now) && self.spool.is_none() {
+            return;
+        }
+        let left = self.held.is_none() && !self.in_flight.iter().any(|batch| matches!(batch.what, What::Live(_)));
+        let last = ending && left && self.shared.lanes.pending().rows == 0;
+        let Some(ledger) = &mut self.ledger else { return };
+        let Some(entries) = ledger.take(&self.shared.lanes, &self.shared.drops, now, last) else { return };
+        if !self.is_down(now) {
+            self.batch_id += 1;
+            let batch = Batch { id: self.batch_id, origin: Origin::Live, chunks: vec![entries.chunk()] };
+            match self.sink.write(&batch) {
+                Ok(()) => {
+                    let what = What::Statement(entries);
+                    self.in_flight.push_back(InFlight { id: self.batch_id, what, since: Instant::now() });
+                    return self.poll_commits(now);
+                }
+                Err(error) => self.failed(error, now),
+            }
+        }
+        self.keep_statement(entries, &Kept::new(), now);
+    }
+
+    fn keep_statement(&mut self, entries: Entries, kept: &Kept, now: Now) {
+        let spilled = self.spill_chunks(vec![entries.chunk()], kept, now);
+        if let Some(Err(error)) = &spilled {
+            tracing::debug!(%error, "a statement waits in memory");
+        }
+        if let Some(ledger) = &mut self.ledger {
+            match spilled {
+                Some(Ok(_)) => ledger.owned(),
+                Some(Err(_)) | None => ledger.give_back(entries),
+            }
+        }
+    }
+
     /// Appends to the spool what the sink has not kept. `None` when there is no spool, or it is full.
     fn spill(&mut self, taken: &[Taken], kept: &Kept, now: Now) -> Option<Result<u64, SinkError>> {
+        let shared = Arc::clone(&self.shared);
+        self.spill_chunks(taken.iter().map(|taken| shared.lanes.chunk(taken)).collect(), kept, now)
+    }
+
+    fn spill_chunks(&mut self, chunks: Vec<Chunk<'_>>, kept: &Kept, now: Now) -> Option<Result<u64, SinkError>> {
         let spool = self.spool.as_mut()?;
         if self.shared.stats.spool_bytes.load(Ordering::Relaxed) >= self.shared.settings.spool_max_bytes.as_u64() {
             return None;
         }
         self.batch_id += 1;
-        let chunks = taken.iter().map(|taken| self.shared.lanes.chunk(taken)).collect();
         let batch = Batch { id: self.batch_id, origin: Origin::Live, chunks };
         let appended = spool.append(&batch, now, |_, writer, seq| !kept.get(&writer).is_some_and(|seqs| seqs.contains(seq)));
         let durable = |rows| match self.shared.settings.durability {
@@ -281,8 +331,10 @@ impl Worker {
                 self.backlog.rewind();
                 // None of them is owned: all go the other way, oldest first.
                 for batch in std::mem::take(&mut self.in_flight) {
-                    if let What::Live(taken) = batch.what {
-                        self.keep(taken, &kept, now);
+                    match batch.what {
+                        What::Live(taken) => self.keep(taken, &kept, now),
+                        What::Statement(entries) => self.keep_statement(entries, &kept, now),
+                        What::Replay(_) => {}
                     }
                 }
             }
@@ -295,6 +347,7 @@ impl Worker {
                 self.owned += taken.iter().map(|taken| taken.rows).sum::<u64>();
                 self.release(taken);
             }
+            What::Statement(_) => self.ledger.iter_mut().for_each(Ledger::owned),
             What::Replay(frame) => {
                 self.backlog.owned();
                 if frame.own {
@@ -308,6 +361,9 @@ impl Worker {
     }
 
     fn release(&mut self, taken: Vec<Taken>) {
+        if let Some(ledger) = &mut self.ledger {
+            taken.iter().for_each(|taken| ledger.count(&self.shared.lanes.chunk(taken), None));
+        }
         taken.into_iter().for_each(|taken| self.shared.lanes.release(taken));
         self.shared.control.released();
     }
@@ -481,13 +537,22 @@ impl Worker {
 
     fn is_done(&self) -> bool {
         let empty = self.held.is_none() && self.in_flight.is_empty() && self.shared.lanes.pending().rows == 0;
-        empty && self.spooled == 0 && self.backlog.is_empty() && self.maintained.pending == 0 && self.down.is_none()
+        let spooled =
+            self.spooled > 0 || !self.backlog.is_empty() || self.spool.as_ref().is_some_and(|spool| spool.open_rows() > 0);
+        let sealing = self.maintained.pending > 0 || self.maintained.statements > 0;
+        empty && !spooled && !sealing && self.down.is_none() && self.has_stated()
+    }
+
+    /// The ledger's last word is kept.
+    fn has_stated(&self) -> bool {
+        self.ledger.as_ref().is_none_or(Ledger::has_ended)
     }
 
     /// The end: what could not be delivered stays where the next start finds it.
     fn finish(mut self, now: Now) -> Report {
         if self.shared.settings.durability == Durability::Memory {
             self.spill_the_rest(now);
+            self.state(now, true);
         }
         match self.sink.close(now) {
             Ok(maintained) => self.maintained = maintained,
@@ -509,7 +574,9 @@ impl Worker {
         let problem =
             self.down.as_ref().map(ToString::to_string).or_else(|| (on_disk > 0).then(|| "the deadline passed first".to_owned()));
         if let Some(home) = self.home.take() {
+            // Without a last statement the next start finds the lanes, and makes it.
             if in_lanes == 0
+                && self.has_stated()
                 && let Err(error) = std::fs::remove_file(home.lanes())
             {
                 tracing::debug!(%error, "no lanes file to remove");
@@ -528,19 +595,34 @@ impl Worker {
         }
     }
 
+    /// Accepted, and gone with the process.
+    fn lose(&mut self, taken: Vec<Taken>) {
+        for taken in taken {
+            if let Some(ledger) = &mut self.ledger {
+                ledger.count(&self.shared.lanes.chunk(&taken), Some(DropReason::Shutdown));
+            }
+            self.shared.lanes.release(taken);
+        }
+    }
+
     /// Lanes on the heap die now: the spool, if there is one, takes what is in them.
     fn spill_the_rest(&mut self, now: Now) {
         let live = |batch: InFlight| match batch.what {
             What::Live(taken) => taken,
-            What::Replay(_) => Vec::new(),
+            What::Replay(_) | What::Statement(_) => Vec::new(),
         };
         let in_flight = std::mem::take(&mut self.in_flight).into_iter().flat_map(live);
         let mut rest: Vec<Taken> = self.held.take().into_iter().flatten().chain(in_flight).collect();
         loop {
             if !rest.is_empty() {
-                let Some(Ok(rows)) = self.spill(&rest, &Kept::new(), now) else { return };
-                self.spooled += rows;
-                self.release(std::mem::take(&mut rest));
+                let taken = std::mem::take(&mut rest);
+                match self.spill(&taken, &Kept::new(), now) {
+                    Some(Ok(rows)) => {
+                        self.spooled += rows;
+                        self.release(taken);
+                    }
+                    Some(Err(_)) | None => self.lose(taken),
+                }
             }
             rest = self.shared.lanes.take();
             if rest.is_empty() {

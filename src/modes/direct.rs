@@ -19,7 +19,7 @@ pub(super) fn open(config: &Config) -> Result<(Logger, Guard), Error> {
     let sink = open_sink(config, &home, &stats).map_err(|error| Error::new(ErrorKind::Storage, error.to_string()))?;
     let builder =
         Logger::builder(config.logger.clone()).batch(config.batch.clone()).dir(dir).stats(Arc::clone(&stats)).home(home);
-    let (logger, guard) = builder.sink(sink).open()?;
+    let (logger, guard) = builder.sink(sink).ledger(config.ledger.clone()).open()?;
     #[cfg(feature = "upload")]
     let guard = upload::attach(config, guard, &stats)?;
     Ok((logger, guard))

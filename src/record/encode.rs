@@ -4,6 +4,7 @@ use super::{MAX_ID_BYTES, MAX_MODEL_NAME_BYTES, MAX_TEXT_BYTES, Prediction};
 use crate::clock::{TIMESTAMP_LEN, Timestamp};
 use crate::json::escape::write_str;
 use crate::json::ser::{EncodeError, Encoded, replace_by_digest, to_json};
+use crate::ledger::LEDGER_MODEL;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -23,6 +24,8 @@ pub enum Invalid {
     Id,
     /// `model_name` is empty or longer than [`MAX_MODEL_NAME_BYTES`].
     ModelName,
+    /// `model_name` is [`LEDGER_MODEL`](crate::ledger::LEDGER_MODEL), which only the logger itself uses.
+    ReservedName,
     /// `model_version`, `request_id` or `traceparent` is longer than [`MAX_TEXT_BYTES`].
     TextTooLong,
     /// The value's own `Serialize` failed, or has a map key that JSON cannot have.
@@ -81,6 +84,9 @@ pub(crate) fn encode<I: Serialize + ?Sized, O: Serialize + ?Sized>(
 fn check<I: ?Sized, O: ?Sized>(prediction: &Prediction<'_, I, O>) -> Result<(), Invalid> {
     if prediction.model_name.is_empty() || prediction.model_name.len() > MAX_MODEL_NAME_BYTES {
         return Err(Invalid::ModelName);
+    }
+    if prediction.model_name == LEDGER_MODEL {
+        return Err(Invalid::ReservedName);
     }
     if prediction.id.is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
         return Err(Invalid::Id);
@@ -283,6 +289,7 @@ mod tests {
         let check = |prediction: Prediction<'_, Value, Value>| encoded(&prediction, 1 << 20).err();
         assert_eq!(check(Prediction::new("", "", &empty, &empty)), Some(Invalid::ModelName));
         assert_eq!(check(Prediction::new(&long, "", &empty, &empty)), Some(Invalid::ModelName));
+        assert_eq!(check(Prediction::new(LEDGER_MODEL, "", &empty, &empty)), Some(Invalid::ReservedName));
         assert_eq!(check(Prediction::new("m", "", &empty, &empty).id("")), Some(Invalid::Id));
         assert_eq!(check(Prediction::new("m", "", &empty, &empty).id(&long)), Some(Invalid::Id));
         assert_eq!(check(Prediction::new("m", &long.repeat(8), &empty, &empty)), Some(Invalid::TextTooLong));

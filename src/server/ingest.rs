@@ -88,6 +88,7 @@ fn why(invalid: Invalid) -> &'static str {
     match invalid {
         Invalid::Id => "id (from the x-request-id or ce-id header): expected 1 to 256 bytes",
         Invalid::ModelName => "model_name: expected 1 to 256 bytes",
+        Invalid::ReservedName => "model_name: \"_predlog_ledger\" is the logger's own; expected another name",
         Invalid::TextTooLong => "traceparent (from the header): expected at most 1024 bytes",
         Invalid::Unserializable => "inputs or outputs cannot be written as JSON",
     }

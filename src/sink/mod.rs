@@ -100,6 +100,8 @@ pub struct Maintained {
     pub finished: u64,
     /// Records that the sink owns and that still lie in intermediate files, such as an open segment.
     pub pending: u64,
+    /// Statements of the ledger in such files. They count as no records.
+    pub statements: u64,
     /// Bytes of these files.
     pub pending_bytes: u64,
 }

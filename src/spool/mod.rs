@@ -8,6 +8,7 @@ pub(crate) mod segment;
 use crate::batch::Batch;
 use crate::clock::Now;
 use crate::format::path::model_partition;
+use crate::ledger::LEDGER_MODEL;
 use crate::record::{Writer, raw_model_name, timestamp_of_line};
 use crate::rotation::{Rotation, RotationReason, RotationSettings};
 use crate::seqs::SeqRanges;
@@ -64,6 +65,18 @@ pub(crate) struct ClosedSegment {
     pub(crate) rows: u64,
     /// Frames that were damaged and are not among `frames`.
     pub(crate) damaged: u64,
+}
+
+impl ClosedSegment {
+    /// It holds statements of the ledger, not predictions.
+    pub(crate) fn is_ledger(&self) -> bool {
+        self.model_name == LEDGER_MODEL
+    }
+
+    /// How many predictions it holds.
+    pub(crate) fn predictions(&self) -> u64 {
+        if self.is_ledger() { 0 } else { self.rows }
+    }
 }
 
 impl Spool {
@@ -192,6 +205,12 @@ impl Spool {
     /// Records in segments that are still open.
     pub(crate) fn open_rows(&self) -> u64 {
         self.open.values().map(|segment| segment.rows).sum()
+    }
+
+    /// Those of them that are predictions.
+    #[cfg(feature = "parquet")]
+    pub(crate) fn open_predictions(&self) -> u64 {
+        self.open.values().filter(|segment| segment.model_name != LEDGER_MODEL).map(|segment| segment.rows).sum()
     }
 
     /// Bytes on disk of segments that are still open.

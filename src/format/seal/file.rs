@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::decode::{Fit, RowDecoder};
 use super::super::parquet::{WRITERS_KEY, WriterRanges, open_writer, writer_properties};
-use super::super::path::{FileName, date_partition, day_of, is_cut, is_writer, model_partition};
+use super::super::path::{FileName, date_partition, day_of, is_cut, is_writer, model_directory};
 use super::{BadLines, SealError, SealJob, SealedFile};
 
 /// A row group is closed when its encoded pages, or the memory that the writer takes, pass these.
@@ -57,7 +57,8 @@ pub(super) struct Files {
     full_name: Option<String>,
     model_name: String,
     root: PathBuf,
-    partition: String,
+    /// Below the root.
+    directory: String,
     total_rows: u64,
     window_bytes: usize,
     fsync: bool,
@@ -92,7 +93,7 @@ impl Files {
             full_name,
             model_name: job.model_name.to_owned(),
             root: job.root.to_owned(),
-            partition: model_partition(job.model_name),
+            directory: model_directory(job.model_name),
             total_rows,
             window_bytes: job.window_bytes,
             fsync: job.fsync,
@@ -162,7 +163,7 @@ impl Files {
     /// Opens the file of this batch and those that follow it.
     fn begin(&self, batch: &RecordBatch) -> Result<Open, SealError> {
         let min_ts = first_timestamp(batch);
-        let directory = self.root.join("predictions").join(&self.partition).join(date_partition(min_ts));
+        let directory = self.root.join(&self.directory).join(date_partition(min_ts));
         fs::create_dir_all(&directory).map_err(io_error("create the directory", &directory))?;
         let (writer, seq) = (text_at(batch, "writer"), seq_at(batch, 0));
         let named_by = match (writer.filter(|writer| is_writer(writer)), seq) {
@@ -194,7 +195,7 @@ impl Files {
         let span = if has_seq { open.writers.span(&writer) } else { None };
         let (first_seq, last_seq) = span.unwrap_or((0, open.rows.saturating_sub(1)));
         let name = FileName { writer, first_seq, last_seq }.to_string();
-        let relative = format!("predictions/{}/{}/{name}", self.partition, date_partition(open.min_ts));
+        let relative = format!("{}/{}/{name}", self.directory, date_partition(open.min_ts));
         let file = SealedFile {
             path: self.root.join(&relative),
             relative,

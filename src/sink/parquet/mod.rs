@@ -82,7 +82,7 @@ impl ParquetSink {
     fn rotate(&mut self, now: Now, all: bool) {
         for (segment, reason) in self.spool.rotate(&self.settings.rotation, now, all) {
             tracing::debug!(path = %segment.path.display(), rows = segment.rows, ?reason, "seals a segment");
-            self.sealers.add(segment, true);
+            self.sealers.add(segment, Origin::Live);
         }
     }
 
@@ -90,7 +90,8 @@ impl ParquetSink {
         let sealing = self.sealers.progress();
         Maintained {
             finished: sealing.finished,
-            pending: self.spool.open_rows() + sealing.pending,
+            pending: self.spool.open_predictions() + sealing.pending,
+            statements: self.spool.open_rows() - self.spool.open_predictions() + sealing.statements,
             pending_bytes: self.spool.open_bytes() + self.sealers.bytes(),
         }
     }
@@ -159,7 +160,7 @@ impl Sink for ParquetSink {
             if let Some(index) = &mut self.index {
                 index.add(&segment);
             }
-            self.sealers.add(segment, false);
+            self.sealers.add(segment, Origin::Replay);
         }
         Ok(())
     }

@@ -1,8 +1,10 @@
 //! The threads that turn segments into Parquet files.
 
+use crate::batch::Origin;
 use crate::clock::{Clock, Now, SystemClock};
 use crate::format::seal::{FrameInfo, FrameSource, SealError, SealJob, seal};
 use crate::format::store::SchemaStore;
+use crate::ledger::LEDGER_MODEL;
 use crate::outbox::Outbox;
 use crate::spool::ClosedSegment;
 use crate::spool::frame::FrameMeta;
@@ -34,8 +36,8 @@ impl SealInto {
         Ok(SealInto { dir: dir.to_owned(), schemas: SchemaStore::new(dir), outbox: Outbox::open(dir, true)? })
     }
 
-    /// Seals `source`, the records of one model, into files under `<root>/predictions/`, each announced to the outbox before it appears, and returns
-    /// how many files those were. `root` is the directory itself or one below it.
+    /// Seals `source`, the records of one model, into files under `<root>/predictions/` (the ledger's: `<root>/ledger/`), each announced to the outbox
+    /// before it appears, and returns how many files those were. `root` is the directory itself or one below it.
     pub(crate) fn seal(
         &self,
         model_name: &str,
@@ -45,7 +47,9 @@ impl SealInto {
     ) -> Result<u64, SealError> {
         loop {
             let failed = |source| SealError::Load { index: 0, source };
-            let base = self.schemas.load_or_learn_again(model_name).map_err(failed)?;
+            let ledger = model_name == LEDGER_MODEL;
+            let base =
+                if ledger { crate::ledger::schema() } else { self.schemas.load_or_learn_again(model_name).map_err(failed)? };
             let mut schema = base.clone();
             let mut checked = false;
             let mut outdated = false;
@@ -53,7 +57,7 @@ impl SealInto {
                 self.dead_letter(model_name, line, &error.to_string(), stats)
             };
             let mut before_publish = |file: &crate::format::seal::SealedFile, grown: &crate::format::schema::ModelSchema| {
-                if !checked {
+                if !checked && !ledger {
                     checked = true;
                     outdated = !self.schemas.save(model_name, &base, grown)?;
                 }
@@ -156,8 +160,8 @@ struct State {
 #[derive(Clone, Debug)]
 struct Job {
     segment: ClosedSegment,
-    /// Its records were accepted by this process.
-    own: bool,
+    /// [`Origin::Live`]: its records were accepted by this process.
+    origin: Origin,
     bytes: u64,
 }
 
@@ -166,6 +170,15 @@ struct Job {
 pub(super) struct Progress {
     pub(super) finished: u64,
     pub(super) pending: u64,
+    /// Statements of the ledger that are not finished.
+    pub(super) statements: u64,
+}
+
+impl Progress {
+    /// What `segment` counts among what waits.
+    fn waits(&mut self, segment: &ClosedSegment) -> &mut u64 {
+        if segment.is_ledger() { &mut self.statements } else { &mut self.pending }
+    }
 }
 
 impl Sealers {
@@ -189,11 +202,13 @@ impl Sealers {
         self.now = now;
     }
 
-    pub(super) fn add(&self, segment: ClosedSegment, own: bool) {
+    pub(super) fn add(&self, segment: ClosedSegment, origin: Origin) {
         let bytes = segment.frames.iter().map(FrameMeta::total_bytes).sum();
         let mut state = self.shared.state.lock();
-        state.progress.pending += if own { segment.rows } else { 0 };
-        state.waiting.push_back(Job { segment, own, bytes });
+        if origin == Origin::Live {
+            *state.progress.waits(&segment) += segment.rows;
+        }
+        state.waiting.push_back(Job { segment, origin, bytes });
         self.shared.wake.notify_one();
     }
 
@@ -246,9 +261,9 @@ impl Shared {
             match sealed {
                 Ok(()) => {
                     retry = RETRY_MIN;
-                    if job.own {
-                        state.progress.pending -= job.segment.rows;
-                        state.progress.finished += job.segment.rows;
+                    if job.origin == Origin::Live {
+                        *state.progress.waits(&job.segment) -= job.segment.rows;
+                        state.progress.finished += job.segment.predictions();
                     }
                 }
                 Err(error) => {

@@ -17,6 +17,7 @@ pub(super) fn index(dir: &Path, spool: &Spool, sealers: &Sealers) -> io::Result<
     spool.open_segments().for_each(|segment| index.add(&segment));
     sealers.segments().iter().for_each(|segment| index.add(segment));
     add_files(&dir.join("predictions"), &mut index)?;
+    add_files(&dir.join("ledger"), &mut index)?;
     Ok(index)
 }
 

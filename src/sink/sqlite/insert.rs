@@ -4,6 +4,7 @@ use super::line::{FIELDS, INPUTS, KEYS, KINDS, Kind, MODEL_NAME, OUTPUTS, Parts,
 use super::ranges::Ranges;
 use super::views::Models;
 use crate::batch::{Batch, Chunk};
+use crate::ledger::is_ledger;
 use crate::record::WRITER_LEN;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection};
@@ -80,6 +81,7 @@ impl<'b> Insertion<'_, 'b> {
         let overlaps = stored.intersects(chunk.first_seq, chunk.last_seq);
         let mut writer = [0u8; WRITER_LEN];
         writer.copy_from_slice(chunk.writer.to_string().as_bytes());
+        let ledger = is_ledger(chunk.writer);
         let mut runs: Vec<(u64, u64)> = Vec::new();
         for (seq, line) in chunk.lines() {
             if overlaps && ranges.of(conn, chunk.writer)?.contains(seq) {
@@ -93,6 +95,10 @@ impl<'b> Insertion<'_, 'b> {
                 // A chunk's seqs rise; were one to come twice, it is still stored once.
                 Some((_, last)) if seq <= last && runs.iter().any(|&(first, last)| first <= seq && seq <= last) => continue,
                 _ => runs.push((seq, seq)),
+            }
+            if ledger {
+                super::ledger::insert(conn, line)?;
+                continue;
             }
             self.group.push((seq, line));
             if self.group.len() == ROWS {

@@ -3,7 +3,8 @@
 //! *Tables.* `predictions` has a row a record (see `schema.rs`): `timestamp` in UTC microseconds, `inputs`, `outputs` and `metadata` as the JSON of the
 //! line, text unescaped, an unknown field NULL. `extra` is NULL but for the rare record that the columns do not hold to the byte, whose raw
 //! fields stand there as JSON: a `latency_ms` of NaN (NULL in its column, since SQLite has no NaN; infinities are REAL), an `error` that was
-//! replaced by its digest. `writers` has which seqs are stored, `uploads` what was uploaded.
+//! replaced by its digest. `writers` has which seqs are stored, `expired` which of them retention has deleted, `uploads` what was uploaded, `ledger`
+//! what each process states of its records.
 //!
 //! *Views.* Each model has `model_<name>`, with `time` as RFC 3339 and each key of its inputs and outputs as a column of that name, or
 //! `inputs_<key>`, `outputs_<key>` where the name is taken. Names differ in more than the case of letters: the view of a second `Wine` is
@@ -20,6 +21,7 @@
 mod db;
 mod error;
 mod insert;
+mod ledger;
 mod line;
 mod ranges;
 mod retain;

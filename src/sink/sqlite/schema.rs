@@ -13,7 +13,7 @@ const APPLICATION_ID: i64 = 0x7072_6c67;
 ///
 /// `AUTOINCREMENT`, because a rowid must never be given twice: uploads are planned by rowid, and whoever deletes the newest rows would
 /// otherwise have the next ones taken for uploaded.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = ["
     CREATE TABLE predictions(
         rowid INTEGER PRIMARY KEY AUTOINCREMENT,
         timestamp INTEGER NOT NULL, -- UTC microseconds since 1970
@@ -56,6 +56,28 @@ const MIGRATIONS: [&str; 1] = ["
         PRIMARY KEY(model_name, field, position)
     ) WITHOUT ROWID;
     CREATE TABLE properties(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+", "
+    -- What each process has stated of its records; see ledger::Entry.
+    CREATE TABLE ledger(
+        rowid INTEGER PRIMARY KEY AUTOINCREMENT,
+        timestamp INTEGER NOT NULL, -- when it was stated: UTC microseconds since 1970
+        kind TEXT NOT NULL,         -- accepted, dropped, end
+        about TEXT,                 -- the writer of the records
+        first INTEGER,
+        last INTEGER,
+        model_name TEXT,
+        hour TEXT,                  -- of the records' timestamps, UTC: 2026-11-23T03:00:00Z
+        rows INTEGER NOT NULL,
+        reason TEXT,
+        writer TEXT NOT NULL,       -- who states
+        seq INTEGER NOT NULL
+    );
+    -- What retention has deleted: which seqs of each writer, and how many of each model and hour (hours since 1970).
+    CREATE TABLE expired(writer TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY(writer, first)) WITHOUT ROWID;
+    CREATE TABLE expired_rows(model_name TEXT NOT NULL, hour INTEGER NOT NULL, rows INTEGER NOT NULL, PRIMARY KEY(model_name, hour)) WITHOUT ROWID;
+    -- What was uploaded of the ledger goes with the plan of the rows.
+    ALTER TABLE uploads ADD COLUMN ledger_first INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE uploads ADD COLUMN ledger_last INTEGER NOT NULL DEFAULT 0;
 "];
 
 /// The version that this program writes.

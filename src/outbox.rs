@@ -34,6 +34,11 @@ impl Relative {
         self.0.starts_with(EXPORT)
     }
 
+    /// Whether the file holds the ledger's entries.
+    pub fn is_ledger(&self) -> bool {
+        self.key().split('/').next() == Some(LEDGER)
+    }
+
     /// The object's key below the prefix: the path without `export/`.
     pub fn key(&self) -> &str {
         self.0.strip_prefix(EXPORT).unwrap_or(&self.0)

@@ -1,5 +1,6 @@
 //! The program `predlog`. Standard output is for results, standard error for logs and problems.
 
+mod audit;
 mod check;
 mod memory;
 mod serve;
@@ -33,6 +34,7 @@ Examples:
   PREDLOG_DIRECT__STORE=parquet predlog serve      keep Parquet files instead; every key is a variable too
   predlog check --config config/simple.toml        say what would happen, and try the directory, the store and the bucket
   predlog check --config config/kafka.toml         … or the brokers, the topic and the fallback's directory
+  predlog audit --config config/simple.toml        prove that every accepted prediction is stored, once
 
 RUST_LOG sets what is logged on standard error: RUST_LOG=debug, RUST_LOG=predlog=trace.";
 
@@ -53,6 +55,11 @@ enum Command {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// Compare what is stored with what was accepted: by model and hour, what is missing, there twice or dropped
+    #[command(
+        after_help = "Exits with 0 only when every accepted record is stored once and none was dropped, with 1 when not, with 2 when asked wrongly."
+    )]
+    Audit(audit::Arguments),
     /// Say what a configuration would do, and try everything that it needs
     #[command(
         after_help = "Exits with 0 when all is well, with 1 when something does not work, with 2 when the configuration is wrong."
@@ -72,6 +79,7 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match cli.command {
         Command::Serve { config, addr, dir } => load(config, addr, dir).and_then(|config| serve::run(&config)),
+        Command::Audit(arguments) => audit::run(arguments),
         Command::Check { config } => load(config, None, None).and_then(|config| check::run(&config)),
     };
     match result {

@@ -7,6 +7,7 @@ use crate::record::{Writer, writer_of_line};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use uuid::Uuid;
 
 /// The lanes file of a dead process, mapped for reading.
 #[derive(Debug)]
@@ -28,24 +29,47 @@ pub(crate) fn recover(path: &Path) -> io::Result<DeadLanes> {
     Ok(DeadLanes { map, header })
 }
 
+/// A buffer's use, as the process left it.
+struct DeadBuffer<'a> {
+    /// The sink was known to own it.
+    released: bool,
+    chunk: Chunk<'a>,
+}
+
 impl DeadLanes {
     /// The records that `log()` had accepted and that no sink was known to own: lane by lane, in the order of seq.
     pub(crate) fn chunks(&self) -> Vec<Chunk<'_>> {
-        let mut chunks = Vec::new();
-        for lane in 0..self.header.lanes {
-            let writer = Writer::new(self.header.process, lane as u8);
-            let mut buffers: Vec<_> = (0..BUFFERS).map(|buffer| self.header.buffer(&self.map, lane, buffer)).collect();
-            buffers.sort_by_key(|&(_, epoch, ..)| epoch);
-            for (base_seq, epoch, released, data) in buffers {
-                if released < epoch {
-                    let (rows, len) = valid_prefix(writer, base_seq, epoch, data);
-                    if rows > 0 {
-                        chunks.push(Chunk::from_lane(writer, base_seq, rows, &data[..len]));
-                    }
-                }
-            }
-        }
-        chunks
+        let buffers = (0..self.header.lanes).flat_map(|lane| self.buffers(lane));
+        buffers.filter(|buffer| !buffer.released && buffer.chunk.rows > 0).map(|buffer| buffer.chunk).collect()
+    }
+
+    /// All records that are still to be read, those that a sink owns too: nothing is written over them before their buffer's next use.
+    pub(crate) fn all_chunks(&self) -> Vec<Chunk<'_>> {
+        let buffers = (0..self.header.lanes).flat_map(|lane| self.buffers(lane));
+        buffers.filter(|buffer| buffer.chunk.rows > 0).map(|buffer| buffer.chunk).collect()
+    }
+
+    /// How many records each lane had accepted.
+    pub(crate) fn accepted(&self) -> Vec<u64> {
+        let end = |buffer: &DeadBuffer<'_>| buffer.chunk.first_seq + buffer.chunk.rows;
+        (0..self.header.lanes).map(|lane| self.buffers(lane).last().map_or(0, end)).collect()
+    }
+
+    /// Whose lanes they were.
+    pub(crate) fn process(&self) -> Uuid {
+        self.header.process
+    }
+
+    /// A lane's buffers that were ever used, the oldest use first.
+    fn buffers(&self, lane: usize) -> Vec<DeadBuffer<'_>> {
+        let writer = Writer::new(self.header.process, lane as u8);
+        let mut buffers: Vec<_> = (0..BUFFERS).map(|buffer| self.header.buffer(&self.map, lane, buffer)).collect();
+        buffers.sort_by_key(|&(_, epoch, ..)| epoch);
+        let dead = |(base_seq, epoch, released, data)| {
+            let (rows, len) = valid_prefix(writer, base_seq, epoch, data);
+            DeadBuffer { released: released >= epoch, chunk: Chunk::from_lane(writer, base_seq, rows, &data[..len]) }
+        };
+        buffers.into_iter().filter(|&(_, epoch, ..)| epoch > 0).map(dead).collect()
     }
 }
 

@@ -50,6 +50,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// From its name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Kind::Accepted, Kind::Dropped, Kind::End].into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The name in a line: `accepted`, `dropped`, `end`.
     pub fn name(self) -> &'static str {
         match self {
@@ -166,6 +171,16 @@ impl Entries {
             Ok(()) => self.rows += 1,
             // Texts and numbers always serialise.
             Err(error) => tracing::error!(%error, "a ledger entry cannot be written"),
+        }
+    }
+
+    /// The process's last words: how many records each of its lanes has accepted in all.
+    pub(crate) fn end(&mut self, accepted: &[u64]) {
+        if accepted.iter().all(|&rows| rows == 0) {
+            self.push(Entry::new(Kind::End, 0));
+        }
+        for (lane, &rows) in accepted.iter().enumerate().filter(|&(_, &rows)| rows > 0) {
+            self.push(Entry::new(Kind::End, rows).about(Writer::new(self.writer.process(), lane as u8), 0, rows - 1));
         }
     }
 

@@ -21,6 +21,8 @@ const LOOK_FOR_DEAD_EVERY: Duration = Duration::from_secs(15);
 pub(super) struct Backlog {
     dir: Option<PathBuf>,
     own: Uuid,
+    /// What dead processes did not live to state is stated for them.
+    ledger: bool,
     segments: VecDeque<PathBuf>,
     current: Option<Current>,
     adopted: Vec<Home>,
@@ -60,8 +62,8 @@ pub(super) struct Frame {
 }
 
 impl Backlog {
-    pub(super) fn new(dir: Option<PathBuf>, own: Uuid) -> Self {
-        Backlog { dir, own, segments: VecDeque::new(), current: None, adopted: Vec::new(), next_look: Duration::ZERO }
+    pub(super) fn new(dir: Option<PathBuf>, own: Uuid, ledger: bool) -> Self {
+        Backlog { dir, own, ledger, segments: VecDeque::new(), current: None, adopted: Vec::new(), next_look: Duration::ZERO }
     }
 
     pub(super) fn add(&mut self, segment: ClosedSegment) {
@@ -94,7 +96,7 @@ impl Backlog {
     }
 
     fn take_over(&mut self, home: Home, now: Now, stats: &Stats) {
-        let moved = home.lanes_to_spool(now).and_then(|rows| Ok((rows, spool::segments(&home.spool())?)));
+        let moved = home.lanes_to_spool(now, self.ledger).and_then(|rows| Ok((rows, spool::segments(&home.spool())?)));
         match moved {
             Ok((rows, segments)) => {
                 if !segments.is_empty() {

@@ -141,7 +141,7 @@ impl Builder {
             drops: Drops::default(),
             cause: Cause::LOAD.into(),
         });
-        let backlog = Backlog::new(self.dir.clone(), process);
+        let backlog = Backlog::new(self.dir.clone(), process, self.ledger.is_some());
         let ledger = self.ledger.as_ref().map(|settings| Ledger::new(settings, process));
         let worker = Worker::new(Arc::clone(&shared), self.batch, sink, spool, backlog, Pace::new(self.pace), home, ledger);
         let thread = std::thread::Builder::new()

@@ -2,7 +2,10 @@
 
 use crate::batch::{Batch, Origin};
 use crate::clock::Now;
-use crate::lane::recover::recover;
+use crate::lane::recover::{DeadLanes, recover};
+use crate::ledger::count::Counts;
+use crate::ledger::{ADOPTED_LANE, Entries, Kind};
+use crate::record::Writer;
 use crate::spool::{self, Spool, SpoolIndex};
 use std::fs::{File, TryLockError};
 use std::io;
@@ -90,8 +93,8 @@ impl Home {
     }
 
     /// Moves what a dead process left in its lanes into its spool, without what the spool has already, and returns how many records that were.
-    /// It may be stopped at any instruction and run again.
-    pub(crate) fn lanes_to_spool(&self, now: Now) -> io::Result<u64> {
+    /// With a ledger, what the process did not live to state of them comes behind them. It may be stopped at any instruction and run again.
+    pub(crate) fn lanes_to_spool(&self, now: Now, ledger: bool) -> io::Result<u64> {
         let lanes = self.lanes();
         if !lanes.exists() {
             return Ok(0);
@@ -114,7 +117,12 @@ impl Home {
         }
         let batch = Batch { id: 0, origin: Origin::Replay, chunks: dead.chunks() };
         let mut spool = Spool::new(self.spool())?;
-        let rows = spool.append(&batch, now, |model, writer, seq| !index.contains(model, writer, seq))?;
+        let missing = |model: &[u8], writer, seq| !index.contains(model, writer, seq);
+        let rows = spool.append(&batch, now, missing)?;
+        if ledger {
+            let entries = state_for(&dead, now);
+            spool.append(&Batch { id: 0, origin: Origin::Replay, chunks: vec![entries.chunk()] }, now, missing)?;
+        }
         spool.sync()?;
         std::fs::remove_file(lanes)?;
         Ok(rows)
@@ -134,6 +142,20 @@ impl Home {
         std::fs::remove_dir(&self.path)?;
         Ok(true)
     }
+}
+
+/// What a dead process accepted: how many records in all, and what is still known of their models and hours. Each try states the same.
+fn state_for(dead: &DeadLanes, now: Now) -> Entries {
+    let mut entries = Entries::new(Writer::new(dead.process(), ADOPTED_LANE), 0, now.wall);
+    for chunk in dead.all_chunks() {
+        let mut counts = Counts::default();
+        counts.add(&chunk);
+        for entry in counts.entries(Kind::Accepted) {
+            entries.push(entry.about(chunk.writer, chunk.first_seq, chunk.last_seq));
+        }
+    }
+    entries.end(&dead.accepted());
+    entries
 }
 
 /// Removes what a process left that was killed before its directory had its name: at most an empty lock file.

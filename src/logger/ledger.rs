@@ -103,7 +103,7 @@ impl Ledger {
         drops.take().into_iter().for_each(|entry| entries.push(entry));
         if last {
             self.ended = true;
-            end(&mut entries, self.process, &lanes.accepted());
+            entries.end(&lanes.accepted());
         }
         self.next_seq = entries.next_seq();
         (entries.rows() > 0).then_some(entries)
@@ -123,18 +123,6 @@ impl Ledger {
     /// The last statement is made and owned.
     pub(super) fn has_ended(&self) -> bool {
         self.ended && !self.out && self.waiting.is_none()
-    }
-}
-
-/// Says of each lane how many records it has accepted in all.
-pub(super) fn end(entries: &mut Entries, process: Uuid, accepted: &[u64]) {
-    let lanes = accepted.iter().enumerate().filter(|&(_, &rows)| rows > 0);
-    let before = entries.rows();
-    for (lane, &rows) in lanes {
-        entries.push(Entry::new(Kind::End, rows).about(Writer::new(process, lane as u8), 0, rows - 1));
-    }
-    if entries.rows() == before {
-        entries.push(Entry::new(Kind::End, 0));
     }
 }
 

@@ -12,10 +12,14 @@
 
 #[cfg(feature = "upload")]
 mod aws_profile;
+#[cfg(feature = "upload")]
+pub(crate) mod expired;
 #[cfg(all(feature = "upload", feature = "sqlite"))]
 mod export;
 #[cfg(feature = "upload")]
 mod location;
+#[cfg(feature = "cli")]
+pub(crate) mod reader;
 mod settings;
 #[cfg(feature = "upload")]
 mod shipper;

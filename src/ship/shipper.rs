@@ -1,5 +1,6 @@
 //! The thread that ships.
 
+use super::expired::Expired;
 use super::settings::UploadSettings;
 use super::store::{Target, UploadError, UploadErrorKind};
 use super::uploader::{Fault, Pace, Uploader};
@@ -397,18 +398,12 @@ impl Worker {
         }
         self.retained = Some(Instant::now());
         let sealed = self.outbox.sealed(false).map_err(|error| format!("cannot list predictions/: {error}"))?;
-        let uploads = self.settings.url.is_some();
-        let mut bytes: u64 = sealed.iter().map(|entry| entry.bytes).sum();
+        let due = self.past_retention(&sealed);
+        self.note_expired(&due)?;
         let (mut files, mut freed) = (0, 0);
-        for entry in &sealed {
-            let age = SystemTime::now().duration_since(entry.modified).unwrap_or_default();
-            let due = self.retain.age.is_some_and(|most| age > most) || self.retain.bytes.is_some_and(|most| bytes > most);
-            if !due || (uploads && self.outbox.is_pending(&entry.relative)) {
-                continue;
-            }
+        for entry in due {
             self.outbox.delete(&entry.relative).map_err(|error| format!("cannot delete path={}: {error}", entry.relative))?;
             self.outbox.done(&entry.relative).map_err(|error| format!("cannot clear path={}: {error}", entry.relative))?;
-            bytes -= entry.bytes;
             freed += entry.bytes;
             files += 1;
         }
@@ -417,5 +412,44 @@ impl Worker {
             (self.observer)(Event::Deleted { files, bytes: freed });
         }
         Ok(())
+    }
+
+    fn past_retention<'a>(&self, sealed: &'a [Entry]) -> Vec<&'a Entry> {
+        let uploads = self.settings.url.is_some();
+        let mut bytes: u64 = sealed.iter().filter(|entry| !entry.relative.is_ledger()).map(|entry| entry.bytes).sum();
+        let mut due = Vec::new();
+        for entry in sealed {
+            let age = SystemTime::now().duration_since(entry.modified).unwrap_or_default();
+            let old = |most: Duration| age > most;
+            let go = if entry.relative.is_ledger() {
+                // Statements outlive the records that they are about.
+                self.retain.age.is_some_and(|most| old(most.saturating_mul(2)))
+            } else {
+                self.retain.age.is_some_and(old) || self.retain.bytes.is_some_and(|most| bytes > most)
+            };
+            if go && !(uploads && self.outbox.is_pending(&entry.relative)) {
+                bytes -= if entry.relative.is_ledger() { 0 } else { entry.bytes };
+                due.push(entry);
+            }
+        }
+        due
+    }
+
+    /// Before they are deleted: after a crash in between a file is noted and there, which an audit understands.
+    fn note_expired(&self, due: &[&Entry]) -> Result<(), String> {
+        if due.is_empty() {
+            return Ok(());
+        }
+        let dir = self.outbox.root();
+        let mut expired = Expired::load(dir).unwrap_or_else(|error| {
+            tracing::warn!(%error, dir = %dir.display(), "expired.json is begun anew; an audit will miss what was deleted before");
+            Expired::default()
+        });
+        for entry in due {
+            if let Err(error) = expired.add(&self.outbox.path(&entry.relative), entry.relative.is_ledger()) {
+                tracing::warn!(%error, path = %entry.relative, "a file past its retention cannot be read; an audit will miss its records");
+            }
+        }
+        expired.save(dir).map_err(|error| format!("cannot write expired.json in dir={}: {error}", dir.display()))
     }
 }

@@ -77,7 +77,7 @@ impl Target {
         }
     }
 
-    fn error(&self, doing: &str, error: &object_store::Error) -> UploadError {
+    pub(super) fn error(&self, doing: &str, error: &object_store::Error) -> UploadError {
         let kind = kind_of(error);
         UploadError {
             kind,

@@ -38,12 +38,7 @@ pub(crate) const COLUMNS: &str = "timestamp, kind, about, first, last, model_nam
 /// An entry from [`COLUMNS`]. `None` for a row that no logger wrote.
 pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Option<Stated>> {
     let number = |at: usize| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(at)?.map(i64::cast_unsigned));
-    let kind = match row.get_ref(1)?.as_str() {
-        Ok("accepted") => Kind::Accepted,
-        Ok("dropped") => Kind::Dropped,
-        Ok("end") => Kind::End,
-        _ => return Ok(None),
-    };
+    let Some(kind) = Kind::named(row.get_ref(1)?.as_str().unwrap_or_default()) else { return Ok(None) };
     let entry = Entry {
         kind,
         about: row.get(2)?,
@@ -57,4 +52,22 @@ pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Option<Stated>> {
     let writer: Result<Writer, String> = row.get::<_, String>(9)?.parse();
     let Ok(writer) = writer else { return Ok(None) };
     Ok(Some(Stated { timestamp: row.get(0)?, writer, seq: number(10)?.unwrap_or(0), entry }))
+}
+
+/// Gives `each` the lines of the entries from rowid `first` to `last`, byte for byte as they were stated.
+pub(super) fn lines(conn: &Connection, first: i64, last: i64, each: &mut dyn FnMut(&[u8])) -> rusqlite::Result<()> {
+    let mut select =
+        conn.prepare_cached(&format!("SELECT {COLUMNS} FROM ledger WHERE rowid BETWEEN ?1 AND ?2 ORDER BY timestamp, rowid"))?;
+    let mut rows = select.query(params![first, last])?;
+    let mut line = Vec::new();
+    while let Some(row) = rows.next()? {
+        line.clear();
+        if let Some(stated) = read(row)? {
+            match stated.write_line(&mut line) {
+                Ok(()) => each(&line),
+                Err(error) => tracing::error!(%error, "an entry of the ledger cannot be written"),
+            }
+        }
+    }
+    Ok(())
 }

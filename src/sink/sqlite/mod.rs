@@ -30,6 +30,8 @@ mod schema;
 mod view_sql;
 mod views;
 
+#[cfg(feature = "cli")]
+pub(crate) use ledger::{COLUMNS as LEDGER_COLUMNS, read as entry_of};
 pub use rows::{Pending, Plan, SqliteExport};
 pub use views::{MAX_FEATURES, MAX_KEY_BYTES, MAX_VIEWS};
 

@@ -56,32 +56,9 @@ impl Ranges {
         }
     }
 
-    /// Before the commit: writes what the transaction added into the table, merged with its neighbours there.
+    /// Before the commit: writes what the transaction added into the table.
     pub(super) fn save(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        let mut before =
-            conn.prepare_cached("SELECT first, last FROM writers WHERE writer = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1")?;
-        let mut after = conn.prepare_cached("SELECT max(last) FROM writers WHERE writer = ?1 AND first BETWEEN ?2 AND ?3")?;
-        let mut delete = conn.prepare_cached("DELETE FROM writers WHERE writer = ?1 AND first BETWEEN ?2 AND ?3")?;
-        let mut insert = conn.prepare_cached("INSERT INTO writers(writer, first, last) VALUES(?1, ?2, ?3)")?;
-        for &(writer, first, last) in &self.added {
-            let writer = writer.to_string();
-            // A seq never comes near i64::MAX: it counts one process's records from 0.
-            let (mut first, mut last) = (first.cast_signed(), last.cast_signed());
-            let neighbour: Option<(i64, i64)> =
-                before.query_row(params![writer, first], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-            if let Some((start, end)) = neighbour
-                && end >= first.saturating_sub(1)
-            {
-                first = start;
-                last = last.max(end);
-            }
-            let upto = last.saturating_add(1);
-            let end: Option<i64> = after.query_row(params![writer, first, upto], |row| row.get(0))?;
-            last = end.map_or(last, |end| end.max(last));
-            delete.execute(params![writer, first, upto])?;
-            insert.execute(params![writer, first, last])?;
-        }
-        Ok(())
+        self.added.iter().try_for_each(|&(writer, first, last)| add_range(conn, Table::Writers, writer, first, last))
     }
 
     /// After the commit.
@@ -94,4 +71,45 @@ impl Ranges {
         self.stored.clear();
         self.added.clear();
     }
+}
+
+/// A table of ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Table {
+    /// What is stored, also when retention has deleted it since.
+    Writers,
+    /// What retention has deleted.
+    Expired,
+}
+
+/// Adds a range to a table, merged with its neighbours there.
+pub(super) fn add_range(conn: &Connection, table: Table, writer: Writer, first: u64, last: u64) -> rusqlite::Result<()> {
+    let table = match table {
+        Table::Writers => "writers",
+        Table::Expired => "expired",
+    };
+    let sql = |start: &str, rest: &str| format!("{start} {table} {rest}");
+    let writer = writer.to_string();
+    // A seq never comes near i64::MAX: it counts one process's records from 0.
+    let (mut first, mut last) = (first.cast_signed(), last.cast_signed());
+    let neighbour: Option<(i64, i64)> = conn
+        .prepare_cached(&sql("SELECT first, last FROM", "WHERE writer = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1"))?
+        .query_row(params![writer, first], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((start, end)) = neighbour
+        && end >= first.saturating_sub(1)
+    {
+        first = start;
+        last = last.max(end);
+    }
+    let upto = last.saturating_add(1);
+    let end: Option<i64> = conn
+        .prepare_cached(&sql("SELECT max(last) FROM", "WHERE writer = ?1 AND first BETWEEN ?2 AND ?3"))?
+        .query_row(params![writer, first, upto], |row| row.get(0))?;
+    last = end.map_or(last, |end| end.max(last));
+    conn.prepare_cached(&sql("DELETE FROM", "WHERE writer = ?1 AND first BETWEEN ?2 AND ?3"))?
+        .execute(params![writer, first, upto])?;
+    conn.prepare_cached(&sql("INSERT INTO", "(writer, first, last) VALUES(?1, ?2, ?3)"))?
+        .execute(params![writer, first, last])?;
+    Ok(())
 }

@@ -2,15 +2,20 @@
 
 use super::db::{MAX_BUSY_TIMEOUT, WAL_LIMIT, suffixed};
 use super::error::Fault;
+use super::ranges::{Table, add_range};
 use super::{SqliteSettings, rows};
 use crate::clock::Now;
-use rusqlite::{Connection, params};
+use crate::record::Writer;
+use crate::seqs::SeqRanges;
+use rusqlite::{Connection, ToSql, Transaction, TransactionBehavior, params};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Rows that one step deletes at most.
 const ROWS: i64 = 10_000;
 /// Pages that one step gives back to the file system at most: 16 MiB.
 const PAGES: i64 = 4_096;
+const HOUR_MICROS: i64 = 3_600_000_000;
 /// How long a step waits for readers when it wants to cut the `-wal` file.
 const CHECKPOINT_WAIT: Duration = Duration::from_millis(100);
 
@@ -40,8 +45,7 @@ fn by_age(conn: &Connection, indexed: bool, oldest: i64, limit: i64) -> Result<(
         .prepare_cached(&format!("SELECT EXISTS({candidates})"))?
         .query_row(params![oldest, limit, ROWS], |row| row.get(0))?;
     if any {
-        conn.prepare_cached(&format!("DELETE FROM predictions WHERE rowid IN ({candidates})"))?
-            .execute(params![oldest, limit, ROWS])?;
+        expire(conn, candidates, params![oldest, limit, ROWS])?;
     }
     Ok(())
 }
@@ -57,11 +61,37 @@ fn by_size(conn: &Connection, max_bytes: i64, limit: i64) -> Result<(), Fault> {
     // Retention leaves few gaps between rowids, so their span says how many rows there are.
     let mean = (used / (last - first + 1)).max(1);
     let rows = ((used - max_bytes) / mean + 1).min(ROWS);
-    conn.prepare_cached(
-        "DELETE FROM predictions WHERE rowid IN (SELECT rowid FROM predictions WHERE rowid <= ?1 ORDER BY rowid LIMIT ?2)",
-    )?
-    .execute(params![limit, rows])?;
-    Ok(())
+    expire(conn, "SELECT rowid FROM predictions WHERE rowid <= ?1 ORDER BY rowid LIMIT ?2", params![limit, rows])
+}
+
+/// Deletes the rows that `candidates` selects, and notes in the same transaction which these were: an audit must not take them for missing.
+fn expire(conn: &Connection, candidates: &str, params: &[&dyn ToSql]) -> Result<(), Fault> {
+    let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
+    let mut seqs: HashMap<Writer, SeqRanges> = HashMap::new();
+    let mut hours: HashMap<(String, i64), i64> = HashMap::new();
+    {
+        let select = format!("SELECT writer, seq, model_name, timestamp FROM predictions WHERE rowid IN ({candidates})");
+        let mut select = conn.prepare_cached(&select)?;
+        let mut rows = select.query(params)?;
+        while let Some(row) = rows.next()? {
+            let writer = row.get_ref(0)?.as_str_or_null().ok().flatten().and_then(|writer| writer.parse().ok());
+            let (Some(writer), Some(seq)) = (writer, row.get::<_, Option<i64>>(1)?) else { continue };
+            seqs.entry(writer).or_default().insert(seq.cast_unsigned(), seq.cast_unsigned());
+            *hours.entry((row.get(2)?, row.get::<_, i64>(3)?.div_euclid(HOUR_MICROS))).or_default() += 1;
+        }
+    }
+    conn.prepare_cached(&format!("DELETE FROM predictions WHERE rowid IN ({candidates})"))?.execute(params)?;
+    for (writer, ranges) in seqs {
+        ranges.iter().try_for_each(|(first, last)| add_range(conn, Table::Expired, writer, first, last))?;
+    }
+    let mut count = conn.prepare_cached(
+        "INSERT INTO expired_rows(model_name, hour, rows) VALUES(?1, ?2, ?3) \
+         ON CONFLICT(model_name, hour) DO UPDATE SET rows = rows + excluded.rows",
+    )?;
+    for ((model_name, hour), rows) in hours {
+        count.execute(params![model_name, hour, rows])?;
+    }
+    Ok(transaction.commit()?)
 }
 
 struct Sizes {

@@ -7,6 +7,7 @@ use super::{NAME, SqliteSettings};
 use crate::clock::Timestamp;
 use crate::json::escape::write_escaped;
 use crate::json::scan::Fields;
+use crate::ledger::LEDGER_MODEL;
 use crate::sink::{SinkError, SinkErrorKind};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -39,8 +40,12 @@ pub struct Plan {
     pub first_rowid: i64,
     /// The last rowid.
     pub last_rowid: i64,
-    /// The models that have rows in it, sorted. An empty one holds lines that no logger wrote.
+    /// The models that have rows in it, sorted, and last the ledger's, where it has entries. An empty one holds lines that no logger wrote.
     pub models: Vec<String>,
+    /// The first rowid of the ledger's entries that go with the rows.
+    pub ledger_first: i64,
+    /// The last, less than the first where there are none.
+    pub ledger_last: i64,
 }
 
 /// A connection of its own to the sqlite store, for the thread that uploads.
@@ -61,7 +66,7 @@ impl SqliteExport {
         Ok(export)
     }
 
-    /// The rows that no plan has yet. `None` when there are none.
+    /// The rows that no plan has yet; when there are none, the entries of the ledger that no plan has, with rowids of zero. `None` without either.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -72,7 +77,7 @@ impl SqliteExport {
                 .prepare_cached("SELECT rowid, timestamp FROM predictions WHERE rowid > ?1 ORDER BY rowid LIMIT 1")?
                 .query_row(params![planned], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
-            let Some((first_rowid, oldest)) = first else { return Ok(None) };
+            let Some((first_rowid, oldest)) = first else { return Ok(pending_entries(conn)?) };
             let last_rowid: i64 = conn.prepare_cached("SELECT max(rowid) FROM predictions")?.query_row([], |row| row.get(0))?;
             let rows = (last_rowid - first_rowid + 1).unsigned_abs();
             Ok(Some(Pending { first_rowid, last_rowid, rows, oldest: Timestamp::from_micros(oldest) }))
@@ -100,6 +105,9 @@ impl SqliteExport {
     pub fn lines(&mut self, plan: &Plan, model: &str, each: &mut dyn FnMut(&[u8])) -> Result<(), SinkError> {
         self.with("read rows to upload", |conn| {
             check_store(conn, plan)?;
+            if model == LEDGER_MODEL {
+                return Ok(super::ledger::lines(conn, plan.ledger_first, plan.ledger_last, each)?);
+            }
             let mut order = conn
                 .prepare_cached("SELECT timestamp, rowid FROM predictions WHERE rowid BETWEEN ?1 AND ?2 AND model_name = ?3")?;
             let order =
@@ -172,6 +180,20 @@ fn planned_through(conn: &Connection) -> rusqlite::Result<i64> {
     conn.prepare_cached("SELECT coalesce(max(last_rowid), 0) FROM uploads")?.query_row([], |row| row.get(0))
 }
 
+fn pending_entries(conn: &Connection) -> rusqlite::Result<Option<Pending>> {
+    let (rows, oldest): (i64, Option<i64>) = conn
+        .prepare_cached("SELECT count(*), min(timestamp) FROM ledger WHERE rowid > ?1")?
+        .query_row(params![entries_planned_through(conn)?], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let pending =
+        |oldest| Pending { first_rowid: 0, last_rowid: 0, rows: rows.unsigned_abs(), oldest: Timestamp::from_micros(oldest) };
+    Ok(oldest.map(pending))
+}
+
+/// Entries of the ledger up to this rowid are uploaded or in a plan.
+fn entries_planned_through(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.prepare_cached("SELECT coalesce(max(ledger_last), 0) FROM uploads")?.query_row([], |row| row.get(0))
+}
+
 fn store_id(conn: &Connection) -> rusqlite::Result<String> {
     conn.prepare_cached("SELECT value FROM properties WHERE name = 'store_id'")?.query_row([], |row| row.get(0))
 }
@@ -190,10 +212,12 @@ fn check_store(conn: &Connection, plan: &Plan) -> Result<(), Fault> {
 
 fn plan(conn: &Connection, max_rows: i64, now: Timestamp) -> Result<Option<Plan>, Fault> {
     let open = conn
-        .prepare_cached("SELECT id, first_rowid, last_rowid FROM uploads WHERE state = 'planned' ORDER BY first_rowid LIMIT 1")?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .prepare_cached(
+            "SELECT id, first_rowid, last_rowid, ledger_first, ledger_last FROM uploads WHERE state = 'planned' ORDER BY first_rowid, id LIMIT 1",
+        )?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
         .optional()?;
-    let (id, first_rowid, last_rowid) = match open {
+    let (id, first_rowid, last_rowid, ledger_first, ledger_last) = match open {
         Some(open) => open,
         None => {
             // From the last plan's end on, also where rows are missing: plans leave no gap between them.
@@ -203,18 +227,34 @@ fn plan(conn: &Connection, max_rows: i64, now: Timestamp) -> Result<Option<Plan>
                     "SELECT max(rowid) FROM (SELECT rowid FROM predictions WHERE rowid >= ?1 ORDER BY rowid LIMIT ?2)",
                 )?
                 .query_row(params![first, max_rows], |row| row.get(0))?;
-            let Some(last) = last else { return Ok(None) };
+            let last = last.unwrap_or(first - 1);
+            let entries_first = entries_planned_through(conn)? + 1;
+            // Statements go with the rows that they are about, or after them: only once no row is left behind.
+            let entries_last: i64 = conn
+                .prepare_cached(
+                    "SELECT coalesce(max(rowid), 0) FROM ledger WHERE ?1 >= (SELECT coalesce(max(rowid), 0) FROM predictions)",
+                )?
+                .query_row(params![last], |row| row.get(0))?;
+            let entries_last = entries_last.max(entries_first - 1);
+            if max_rows == 0 || (last < first && entries_last < entries_first) {
+                return Ok(None);
+            }
             conn.execute(
-                "INSERT INTO uploads(first_rowid, last_rowid, state, planned_at) VALUES(?1, ?2, 'planned', ?3)",
-                params![first, last, now.micros()],
+                "INSERT INTO uploads(first_rowid, last_rowid, state, planned_at, ledger_first, ledger_last) \
+                 VALUES(?1, ?2, 'planned', ?3, ?4, ?5)",
+                params![first, last, now.micros(), entries_first, entries_last],
             )?;
-            (conn.last_insert_rowid(), first, last)
+            (conn.last_insert_rowid(), first, last, entries_first, entries_last)
         }
     };
     let mut models =
         conn.prepare_cached("SELECT DISTINCT model_name FROM predictions WHERE rowid BETWEEN ?1 AND ?2 ORDER BY model_name")?;
-    let models = models.query_map(params![first_rowid, last_rowid], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    Ok(Some(Plan { id, store: store_id(conn)?, first_rowid, last_rowid, models }))
+    let mut models: Vec<String> =
+        models.query_map(params![first_rowid, last_rowid], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    if ledger_first <= ledger_last {
+        models.push(LEDGER_MODEL.to_owned());
+    }
+    Ok(Some(Plan { id, store: store_id(conn)?, first_rowid, last_rowid, models, ledger_first, ledger_last }))
 }
 
 /// The row's line: what `extra` has of a field is its raw JSON, and goes before what its column has.

@@ -1,0 +1,175 @@
+//! What the ledger states, put together: who accepted what, and who is done.
+
+use super::tally::{Cells, Place};
+use crate::ledger::{ADOPTED_LANE, Kind, Stated};
+use crate::record::Writer;
+use crate::seqs::SeqRanges;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use uuid::Uuid;
+
+/// All statements.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    /// Which entries were read, by who stated them: gapless from 0 when none is missing.
+    read: BTreeMap<Writer, SeqRanges>,
+    /// Ranges by (about, first, last, who stated it).
+    spans: HashMap<(Writer, u64, u64, Writer), Span>,
+    /// How many records a writer accepted in all.
+    ends: HashMap<Writer, u64>,
+    ended: HashSet<Uuid>,
+    /// When a process stated something last, UTC microseconds.
+    heard: BTreeMap<Uuid, i64>,
+}
+
+#[derive(Debug, Default)]
+struct Span {
+    counts: Vec<(Place, u64)>,
+    dropped: u64,
+}
+
+/// What is known of one writer's records.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// Stated ranges, rising, none over another.
+    pub(super) spans: Vec<Stretch>,
+}
+
+/// A range of one writer, both ends included.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// Records by model and hour. Empty where only the range is known.
+    pub(super) counts: Vec<(Place, u64)>,
+    /// They were accepted, and dropped after.
+    pub(super) dropped: bool,
+}
+
+impl Book {
+    /// Takes an entry in, once.
+    pub(super) fn add(&mut self, stated: Stated, cells: &mut Cells) {
+        let read = self.read.entry(stated.writer).or_default();
+        if read.contains(stated.seq) {
+            return;
+        }
+        read.insert(stated.seq, stated.seq);
+        let heard = self.heard.entry(stated.writer.process()).or_insert(stated.timestamp);
+        *heard = stated.timestamp.max(*heard);
+        let entry = stated.entry;
+        let about = entry.about.as_deref().and_then(|about| about.parse::<Writer>().ok());
+        let range = about.zip(entry.first).zip(entry.last).map(|((about, first), last)| (about, first, last));
+        let place = cells.place(entry.model_name.as_deref(), entry.hour.as_deref());
+        match (entry.kind, range) {
+            (Kind::End, range) => {
+                self.ended.insert(stated.writer.process());
+                if let Some((about, _, last)) = range {
+                    let end = self.ends.entry(about).or_default();
+                    *end = (*end).max(last + 1);
+                }
+            }
+            (Kind::Accepted, Some((about, first, last))) => {
+                self.spans.entry((about, first, last, stated.writer)).or_default().counts.push((place, entry.rows));
+            }
+            (Kind::Accepted, None) => {}
+            (Kind::Dropped, range) => {
+                let reason = entry.reason.unwrap_or_else(|| "unknown".to_owned());
+                *cells.of(place).dropped.entry(reason).or_default() += entry.rows;
+                if let Some((about, first, last)) = range {
+                    self.spans.entry((about, first, last, stated.writer)).or_default().dropped += entry.rows;
+                }
+            }
+        }
+    }
+
+    /// Retention has deleted these entries: they were about records that it had deleted before.
+    pub(super) fn expired(&mut self, writer: Writer, first: u64, last: u64) {
+        self.read.entry(writer).or_default().insert(first, last);
+    }
+
+    /// Nothing was stated.
+    pub(super) fn is_empty(&self) -> bool {
+        self.read.is_empty()
+    }
+
+    /// The processes that have stated something, and when they did last.
+    pub(super) fn heard(&self) -> &BTreeMap<Uuid, i64> {
+        &self.heard
+    }
+
+    /// The process has said its last word, or another has for it.
+    pub(super) fn has_ended(&self, process: Uuid) -> bool {
+        self.ended.contains(&process)
+    }
+
+    /// Entries that are missing between others: who stated them, the first and the last.
+    pub(super) fn gaps(&self) -> Vec<(Writer, u64, u64)> {
+        let mut gaps = Vec::new();
+        for (&writer, read) in &self.read {
+            let mut next = 0;
+            for (first, last) in read.iter() {
+                if first > next {
+                    gaps.push((writer, next, first - 1));
+                }
+                next = last + 1;
+            }
+        }
+        gaps
+    }
+
+    /// The accounts of all writers, with what is known of each range once.
+    pub(super) fn accounts(&mut self) -> HashMap<Writer, Account> {
+        let mut spans: Vec<_> = std::mem::take(&mut self.spans).into_iter().collect();
+        // What a process stated of itself goes first: an adopter may have stated the same again, from what was left.
+        spans.sort_unstable_by_key(|((about, first, _, by), _)| (*about, by.lane() == ADOPTED_LANE, *first));
+        let mut stated: HashMap<Writer, SeqRanges> = HashMap::new();
+        let mut accounts: HashMap<Writer, Account> = HashMap::new();
+        for ((about, first, last, _), span) in spans {
+            let known = stated.entry(about).or_default();
+            let rows: u64 = span.dropped + span.counts.iter().map(|(_, rows)| rows).sum::<u64>();
+            // Some of its entries are missing, or it is over another: it says how far the writer came, not what it was.
+            if known.intersects(first, last) || Some(rows) != last.checked_sub(first).map(|span| span + 1) {
+                let end = self.ends.entry(about).or_default();
+                *end = (*end).max(last.saturating_add(1));
+                continue;
+            }
+            known.insert(first, last);
+            let dropped = span.dropped > 0;
+            accounts.entry(about).or_default().push(Stretch { first, last, counts: span.counts, dropped });
+        }
+        for (&about, &end) in &self.ends {
+            let known = stated.remove(&about).unwrap_or_default();
+            let account = accounts.entry(about).or_default();
+            let mut next = 0;
+            for (first, last) in known.iter().chain([(end, end)]) {
+                let first = first.min(end);
+                if first > next {
+                    account.spans.push(Stretch { first: next, last: first - 1, counts: Vec::new(), dropped: false });
+                }
+                next = next.max(last.saturating_add(1));
+            }
+        }
+        accounts.values_mut().for_each(|account| account.spans.sort_unstable_by_key(|stretch| stretch.first));
+        accounts
+    }
+}
+
+impl Account {
+    /// Appends a stretch, to the one before it where both are of the same models and hours: so a year of statements stays small.
+    fn push(&mut self, stretch: Stretch) {
+        let same = |last: &&mut Stretch| {
+            last.last.checked_add(1) == Some(stretch.first)
+                && last.dropped == stretch.dropped
+                && last.counts.len() == stretch.counts.len()
+                && last.counts.iter().all(|(place, _)| stretch.counts.iter().any(|(other, _)| other == place))
+        };
+        match self.spans.last_mut().filter(same) {
+            Some(last) => {
+                last.last = stretch.last;
+                for (place, rows) in &mut last.counts {
+                    *rows += stretch.counts.iter().filter(|(other, _)| other == place).map(|(_, more)| more).sum::<u64>();
+                }
+            }
+            None => self.spans.push(stretch),
+        }
+    }
+}

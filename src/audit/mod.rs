@@ -1,0 +1,162 @@
+//! `predlog audit`: what the ledger states against what is stored.
+//!
+//! Each record is a writer's `seq`, gapless from 0, so a record that was stated and is not there is a gap; which model and hour lacks it is told by
+//! comparing counts. Rows are streamed, only the columns `writer`, `seq` and `timestamp` are read, and what is kept is a set of numbers.
+//!
+//! Records move while a logger runs: from its lanes to the spool, to a file or the table, to the bucket. So statements are read first, then what is
+//! on its way, then the table, and last what retention has deleted: whatever moves meanwhile is met further on, never missed.
+
+mod book;
+mod bucket;
+mod parquet;
+mod report;
+mod seqset;
+mod spool;
+mod sqlite;
+mod tally;
+
+pub use report::{AuditReport, Counts, Hour, Range};
+
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind};
+use crate::ship::UploadSettings;
+use book::Book;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tally::{HOUR, Tally};
+use uuid::Uuid;
+
+/// What is audited.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// The stores in a directory: `predictions.db`, `predictions/`, or both.
+    Directory(PathBuf),
+    /// One SQLite database.
+    Sqlite(PathBuf),
+    /// The bucket of these settings. With the directory that is uploaded to it, what waits there counts as pending.
+    Bucket(Box<UploadSettings>, Option<PathBuf>),
+}
+
+/// Which hours are looked at: those that start at `since` or later, and before `until`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// From the hour of this time on.
+    pub since: Option<Timestamp>,
+    /// Up to this time.
+    pub until: Option<Timestamp>,
+}
+
+impl Window {
+    fn contains(self, hour: i64) -> bool {
+        let start = hour.saturating_mul(HOUR);
+        self.since.is_none_or(|since| hour >= since.micros().div_euclid(HOUR))
+            && self.until.is_none_or(|until| start < until.micros())
+    }
+
+    /// Whether any hour of a UTC day, as in `date=2026-11-23`, is looked at.
+    fn contains_date(self, partition: &str) -> bool {
+        let day = partition.strip_prefix("date=").and_then(|date| Timestamp::parse(&format!("{date}T00:00:00Z")).ok());
+        day.is_none_or(|day| (0..24).any(|hour| self.contains(day.micros().div_euclid(HOUR) + hour)))
+    }
+}
+
+/// How a process stands that has not said its last word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It will.
+    Running,
+    /// Another will for it.
+    Left,
+    /// Nobody will.
+    Gone,
+}
+
+/// A process of which nothing is known but what it stored: it counts as running when it was heard of within this time.
+const RUNNING: i64 = 2 * HOUR;
+
+/// Audits `target`. `progress` is called now and then with the number of rows that were looked at.
+///
+/// # Errors
+/// Something cannot be read at all: the directory, the database, the bucket. A single file that cannot be read is a problem of the report.
+pub fn audit(target: &Target, window: Window, progress: &mut dyn FnMut(u64)) -> Result<AuditReport, Error> {
+    let mut run = Run { tally: Tally::default(), book: Book::default(), window, unreadable: Vec::new(), progress };
+    let directory = match target {
+        Target::Directory(dir) => Some(dir.clone()),
+        Target::Sqlite(path) => path.parent().map(Path::to_owned),
+        Target::Bucket(_, dir) => dir.clone(),
+    };
+    let homes = match &directory {
+        Some(dir) => spool::homes(dir).map_err(|error| unreadable(dir, &error))?,
+        None => HashMap::new(),
+    };
+    run.run(target, directory.as_deref())?;
+    let now = Timestamp::from(std::time::SystemTime::now()).micros();
+    let standing = |process: Uuid, heard: i64| match homes.get(&process) {
+        Some(standing) => *standing,
+        None if directory.is_none() && heard.saturating_add(RUNNING) > now => Standing::Running,
+        None => Standing::Gone,
+    };
+    let mut report = report::report(run.tally, &run.book, window, &standing);
+    if !run.unreadable.is_empty() {
+        report.complete = false;
+        report.problems.append(&mut run.unreadable);
+    }
+    Ok(report)
+}
+
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Storage, format!("cannot read path={}: {error}", path.display()))
+}
+
+/// An audit on its way.
+struct Run<'a> {
+    tally: Tally,
+    book: Book,
+    window: Window,
+    /// Files that cannot be read, and why.
+    unreadable: Vec<String>,
+    progress: &'a mut dyn FnMut(u64),
+}
+
+impl Run<'_> {
+    fn run(&mut self, target: &Target, directory: Option<&Path>) -> Result<(), Error> {
+        if let Some(dir) = directory {
+            self.spool_entries(dir)?;
+        }
+        match target {
+            Target::Directory(dir) => self.directory(dir),
+            Target::Sqlite(path) => self.database(path),
+            Target::Bucket(settings, dir) => self.bucket(settings, dir.as_deref()),
+        }
+    }
+
+    fn directory(&mut self, dir: &Path) -> Result<(), Error> {
+        std::fs::read_dir(dir).map_err(|error| unreadable(dir, &error))?;
+        let database = dir.join("predictions.db");
+        let database = database.exists().then_some(database);
+        self.file_entries(dir)?;
+        if let Some(database) = &database {
+            self.database_entries(database)?;
+        }
+        self.tally.begin(&mut self.book);
+        self.spool_records(dir)?;
+        self.file_rows(dir)?;
+        if let Some(database) = &database {
+            self.database_rows(database)?;
+        }
+        self.expired_files(dir)
+    }
+
+    fn database(&mut self, path: &Path) -> Result<(), Error> {
+        self.database_entries(path)?;
+        self.tally.begin(&mut self.book);
+        if let Some(dir) = path.parent() {
+            self.spool_records(dir)?;
+        }
+        self.database_rows(path)
+    }
+
+    fn looked_at(&mut self) {
+        (self.progress)(self.tally.rows);
+    }
+}

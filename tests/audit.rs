@@ -45,6 +45,7 @@ fn main() {
         whole_files_that_are_missing_are_named,
         what_retention_deletes_is_expired_not_missing,
         several_processes_share_a_directory,
+        a_bucket_is_audited_like_a_directory,
         an_empty_directory_is_not_complete,
         the_program_says_it_and_exits_by_it,
     ];
@@ -432,6 +433,46 @@ fn several_processes_share_a_directory() {
         take_over(dir.path(), store);
         let report = audited(dir.path());
         assert!(report.complete && report.total.accepted == 2_600, "{report}");
+    }
+}
+
+fn a_bucket_is_audited_like_a_directory() {
+    for store in STORES {
+        let (dir, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut config = config(dir.path(), store);
+        config.upload.url = Some(format!("file://{}", bucket.path().display()));
+        config.upload.every = Duration::from_secs(3_600);
+        config.ledger.every = Duration::from_millis(10);
+        let audited = |from: Option<&Path>| {
+            let target = Target::Bucket(Box::new(config.upload.clone()), from.map(Path::to_owned));
+            audit(&target, Window::default(), &mut |_| ()).expect("the audit runs")
+        };
+        let (logger, guard) = Logger::open(&config).unwrap();
+        accept(&logger, "wine", 0, 600);
+        let deadline = Instant::now() + LIMIT;
+        let mut report = audited(Some(dir.path()));
+        while report.total.accepted < 600 {
+            assert!(Instant::now() < deadline, "{report}");
+            report = audited(Some(dir.path()));
+        }
+        assert!(report.complete && report.total.pending == 600, "what waits here is on its way: {report}");
+        accept(&logger, "wine2", 1, 400);
+        end(guard);
+        for from in [None, Some(dir.path())] {
+            let report = audited(from);
+            assert!(report.complete, "{report}");
+            assert_eq!((report.total.accepted, report.total.stored, report.total.pending), (1_000, 1_000, 0), "{report}");
+        }
+        let lost = stored::files(&bucket.path().join("predictions/model_name=wine2"));
+        lost.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+        let report = audited(Some(dir.path()));
+        assert!(!report.complete);
+        assert_eq!(
+            hour(&report, "wine2", SECOND).counts.missing,
+            400,
+            "what is here and was uploaded is missing there: {report}"
+        );
+        assert_eq!(hour(&report, "wine", FIRST).counts.missing, 0, "{report}");
     }
 }
 

@@ -118,7 +118,7 @@ fn what_is_wrong_is_named_with_its_value_and_the_nearest_right_one() {
         ("[bacth]\nmax_rows = 5", &["bacth", "did you mean `batch`?"]),
         ("max_idle = \"5s\"", &["max_idle=\"5s\"", "did you mean `rotation.max_idle`?"]),
         ("[direct]\nmax_rows = 5", &["direct.max_rows=5", "`batch.max_rows`", "`rotation.max_rows`"]),
-        ("[direct]\ncompression = 5", &["direct.compression=5", "expected one of [direct]'s keys", "retain_bytes"]),
+        ("[direct]\nwibble = 5", &["direct.wibble=5", "expected one of [direct]'s keys", "retain_bytes"]),
         (
             "[direct]\nstore = \"sqllite\"",
             &["a.toml", "direct.store=\"sqllite\"", "\"sqlite\", \"parquet\"", "did you mean \"sqlite\"?"],

@@ -81,13 +81,13 @@ impl Harness for Broker {
 
     /// As whoever stores the topic sees it: a record that was given twice has the same key, partition and text, and counts once.
     fn stored(&mut self) -> Vec<Row> {
-        let mut rows: BTreeMap<(String, u64), (Row, i32, Option<Vec<u8>>)> = BTreeMap::new();
+        let mut rows = BTreeMap::new();
         for message in read_topic(&broker().bootstrap(), &self.topic, 0) {
             for line in message.value.expect("a value").split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
                 let row = Row::of_line(line);
                 let found = (row.clone(), message.partition, message.key.clone());
                 let before = rows.insert((row.writer.clone(), row.seq), found.clone());
-                assert!(before.is_none_or(|before| before == found), "a replay differs from the first try");
+                assert!(before.is_none_or(|before: (Row, i32, Option<Vec<u8>>)| before == found), "a replay differs from the first try");
             }
         }
         rows.into_values().map(|(row, ..)| row).collect()

@@ -539,7 +539,8 @@ impl Worker {
         let empty = self.held.is_none() && self.in_flight.is_empty() && self.shared.lanes.pending().rows == 0;
         let spooled =
             self.spooled > 0 || !self.backlog.is_empty() || self.spool.as_ref().is_some_and(|spool| spool.open_rows() > 0);
-        let sealing = self.maintained.pending > 0 || self.maintained.statements > 0;
+        // Also what was adopted, which is nobody's pending.
+        let sealing = self.maintained.pending_bytes > 0;
         empty && !spooled && !sealing && self.down.is_none() && self.has_stated()
     }
 

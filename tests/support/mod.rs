@@ -6,6 +6,8 @@
 #![allow(dead_code, reason = "a test file uses only the part of this shared module that it needs")]
 
 pub mod fault_proxy;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod process;
 pub mod readers;
 #[cfg(feature = "upload")]

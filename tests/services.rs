@@ -5,6 +5,12 @@
 #[cfg(feature = "kafka")]
 #[path = "services/kafka.rs"]
 mod kafka;
+#[cfg(feature = "nats")]
+#[path = "services/nats.rs"]
+mod nats;
+#[cfg(feature = "kafka")]
+#[path = "services/registry.rs"]
+mod registry;
 mod support;
 
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig, aws::AmazonS3, path::Path};

@@ -8,8 +8,12 @@
 pub mod fault_proxy;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod process;
 pub mod readers;
+#[cfg(feature = "kafka")]
+pub mod registry;
 #[cfg(feature = "upload")]
 pub mod s3;
 pub mod toxiproxy;

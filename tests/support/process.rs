@@ -174,20 +174,20 @@ fn tail(log: &Path) -> String {
 }
 
 /// Whether GET `path` is answered by 200.
-fn answers(address: SocketAddr, path: &str) -> bool {
+pub fn answers(address: SocketAddr, path: &str) -> bool {
     matches!(http("GET", address, path, ""), Ok((200, _)))
 }
 
 /// One HTTP request to a server on this machine: its status and its body.
 ///
-/// In HTTP/1.0 an answer ends where the connection does, so that there is nothing to parse.
+/// A body is JSON. In HTTP/1.0 an answer ends where the connection does, so that there is nothing to parse.
 pub fn http(method: &str, address: SocketAddr, path: &str, body: &str) -> io::Result<(u16, String)> {
     let limit = Some(Duration::from_secs(10));
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(limit)?;
     stream.set_write_timeout(limit)?;
-    let length = body.len();
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}")?;
+    let (length, kind) = (body.len(), if body.is_empty() { "" } else { "Content-Type: application/json\r\n" });
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {address}\r\n{kind}Content-Length: {length}\r\n\r\n{body}")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

@@ -203,7 +203,7 @@ fn a_server_that_is_killed_under_load_loses_nothing() {
             killed += 1;
         }
         if started < killed && at > Duration::from_secs(3 * killed - 1) {
-            nats.start_again();
+            nats.restart();
             started += 1;
         }
     });
@@ -217,7 +217,7 @@ fn a_server_that_is_away_at_the_start_gets_all_when_it_comes() {
     let (logger, guard) = open(nats.settings("s", dir.path()));
     assert!((0..1_000).all(|n| log(&logger, n)));
     wait_until("the sink says that it is down", LIMIT, || logger.health().is_err());
-    nats.start_again();
+    nats.restart();
     every_record_is_stored_once(&nats, &logger, guard, 1_000);
 }
 

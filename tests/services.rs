@@ -5,14 +5,20 @@
 #[cfg(feature = "kafka")]
 #[path = "services/kafka.rs"]
 mod kafka;
+#[cfg(feature = "nats")]
+#[path = "services/nats.rs"]
+mod nats;
+#[cfg(feature = "kafka")]
+#[path = "services/registry.rs"]
+mod registry;
 mod support;
 
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig, aws::AmazonS3, path::Path};
 use serde_json::{Value, json};
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, os::unix::process::ExitStatusExt, process::Command, sync::Arc, time::Duration};
 use support::{
     fault_proxy::FaultProxy,
-    process::{http, wait_until},
+    process::{end_with_this_process, http, wait_until},
     readers::{READERS, ReadOptions, output, python, read_table},
     s3::{Minio, s3_builder},
     toxiproxy::Toxiproxy,
@@ -32,6 +38,17 @@ async fn put(store: &AmazonS3, key: &str, bytes: &[u8]) -> Result<(), Error> {
 fn impatient(endpoint: &str) -> AmazonS3 {
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     s3_builder(endpoint, BUCKET).with_retry(retry).build().unwrap()
+}
+
+#[test]
+fn a_service_ends_with_the_process_that_started_it() {
+    let mut service = Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut guard = end_with_this_process(&service);
+    // As the system does when a process ends.
+    drop(guard.stdin.take());
+    wait_until("the service is killed", Duration::from_secs(30), || service.try_wait().unwrap().is_some());
+    assert_eq!(service.wait().unwrap().signal(), Some(9));
+    guard.wait().unwrap();
 }
 
 #[tokio::test]

@@ -90,7 +90,8 @@ impl Remote {
             file.fetch(vec![whole])?;
             return Ok(file);
         };
-        file.fetch(vec![object.bytes.saturating_sub(TAIL)..object.bytes])?;
+        let tail = object.bytes.saturating_sub(TAIL)..object.bytes;
+        file.fetch(vec![tail])?;
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
         let chunks = metadata.metadata().row_groups().iter().flat_map(|group| group.columns());
         let wanted = chunks.filter(|chunk| columns.contains(&chunk.column_path().string().as_str()));

@@ -136,7 +136,7 @@ copy_registry() {
 }
 
 install_nats() {
-    has_go || die "nats: Go is not installed; Go 1.25 or later is needed"
+    has_go || die "nats: Go is not installed; Go 1.26 or later is needed"
     go_tool nats-server nats-server github.com/nats-io/nats-server/v2 "$NATS_VERSION"
 }
 

@@ -22,10 +22,13 @@ use std::{
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The partition and the offset of a message, or why it has none.
+type Delivery = Result<(i32, i64), KafkaError>;
+
 /// Keeps what a client is told: the fate of each message, and why it cannot connect.
 #[derive(Clone, Default)]
 struct Told {
-    deliveries: Arc<Mutex<Vec<Result<(i32, i64), KafkaError>>>>,
+    deliveries: Arc<Mutex<Vec<Delivery>>>,
     errors: Arc<Mutex<Vec<String>>>,
 }
 

@@ -12,6 +12,8 @@ pub mod kafka;
 pub mod nats;
 pub mod process;
 pub mod readers;
+#[cfg(feature = "kafka")]
+pub mod registry;
 #[cfg(feature = "upload")]
 pub mod s3;
 pub mod toxiproxy;

@@ -112,7 +112,7 @@ impl Nats {
     }
 
     /// Starts it again, with the same ports and data.
-    pub fn start_again(&mut self) {
+    pub fn restart(&mut self) {
         self.child = spawn(&self.config);
         assert!(wait_ready(&mut self.child, self.monitor), "nats-server does not start again");
     }

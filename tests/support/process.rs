@@ -48,10 +48,11 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     }
 }
 
-/// A running child process, killed when dropped.
+/// A running child process, killed when dropped, or when this process ends without that.
 pub struct Service {
     name: &'static str,
     child: Child,
+    guard: Child,
     log: PathBuf,
 }
 
@@ -98,7 +99,8 @@ impl Service {
         let errors = output.try_clone().expect("a file handle can be cloned");
         let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
         let child = child.unwrap_or_else(|error| panic!("{name} does not start: {error}: {command:?}"));
-        let mut service = Self { name, child, log: log.to_path_buf() };
+        let guard = end_with_this_process(&child);
+        let mut service = Self { name, child, guard, log: log.to_path_buf() };
         let deadline = Instant::now() + STARTUP;
         loop {
             let ready = ready();
@@ -130,6 +132,7 @@ impl Service {
 
     /// Kills it as `kill -9` does, and waits until it is gone.
     pub fn kill(&mut self) {
+        self.dismiss_guard();
         // An error means that it has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -137,6 +140,7 @@ impl Service {
 
     /// Asks it to end, as `kill` does, and waits until it is gone.
     pub fn stop(&mut self) {
+        self.dismiss_guard();
         self.signal(Signal::TERM);
         let child = &mut self.child;
         wait_until(&format!("{} ends", self.name), STARTUP, || child.try_wait().expect("a child can be waited for").is_some());
@@ -154,6 +158,12 @@ impl Service {
         self.signal(Signal::CONT);
     }
 
+    /// Before the child is waited for: from then on its id can be another process's.
+    fn dismiss_guard(&mut self) {
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
+    }
+
     fn signal(&self, signal: Signal) {
         let sent = kill_process(Pid::from_child(&self.child), signal);
         sent.unwrap_or_else(|error| panic!("{} takes no signal: {error}; its log ends:\n{}", self.name, tail(&self.log)));
@@ -166,6 +176,14 @@ impl Drop for Service {
     }
 }
 
+/// A process that kills `child` when this one is gone, which is when the pipe to it closes. What a static holds is never dropped, and
+/// a test that is killed drops nothing.
+pub fn end_with_this_process(child: &Child) -> Child {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "read -r _; kill -9 \"$0\"", &child.id().to_string()]);
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell starts")
+}
+
 fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -174,20 +192,20 @@ fn tail(log: &Path) -> String {
 }
 
 /// Whether GET `path` is answered by 200.
-fn answers(address: SocketAddr, path: &str) -> bool {
+pub fn answers(address: SocketAddr, path: &str) -> bool {
     matches!(http("GET", address, path, ""), Ok((200, _)))
 }
 
 /// One HTTP request to a server on this machine: its status and its body.
 ///
-/// In HTTP/1.0 an answer ends where the connection does, so that there is nothing to parse.
+/// A body is JSON. In HTTP/1.0 an answer ends where the connection does, so that there is nothing to parse.
 pub fn http(method: &str, address: SocketAddr, path: &str, body: &str) -> io::Result<(u16, String)> {
     let limit = Some(Duration::from_secs(10));
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(limit)?;
     stream.set_write_timeout(limit)?;
-    let length = body.len();
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}")?;
+    let (length, kind) = (body.len(), if body.is_empty() { "" } else { "Content-Type: application/json\r\n" });
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {address}\r\n{kind}Content-Length: {length}\r\n\r\n{body}")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

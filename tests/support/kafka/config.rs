@@ -28,7 +28,7 @@ const LISTENERS: [(&str, &str); 6] = [
 ];
 
 /// What one node alone needs, or soon starts and stops with.
-const ALONE: [(&str, &str); 12] = [
+const ALONE: [(&str, &str); 14] = [
     ("process.roles", "broker,controller"),
     ("node.id", "1"),
     ("controller.listener.names", "CONTROLLER"),
@@ -41,6 +41,9 @@ const ALONE: [(&str, &str); 12] = [
     ("share.coordinator.state.topic.replication.factor", "1"),
     ("share.coordinator.state.topic.min.isr", "1"),
     ("group.initial.rebalance.delay.ms", "0"),
+    // After a kill the controller takes the broker back only when it has given its predecessor up, by default after 9 s.
+    ("broker.session.timeout.ms", "3000"),
+    ("broker.heartbeat.interval.ms", "500"),
 ];
 
 /// Where the file is, in the directory of a broker.

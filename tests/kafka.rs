@@ -297,3 +297,39 @@ fn statements_of_the_ledger_have_a_topic_of_their_own_and_hold_up_nothing_where_
         assert_eq!(accepted, 100, "{entries:?}");
     }
 }
+
+fn audit(dir: &Path, topic: &str) -> (Option<i32>, Value) {
+    let file = dir.join("audit.toml");
+    let fallback = dir.join("nothing");
+    let toml = format!(
+        "mode = \"kafka\"\n[kafka]\nbrokers = \"{}\"\ntopic = \"{topic}\"\n[kafka.fallback]\ndir = {fallback:?}",
+        broker().bootstrap()
+    );
+    std::fs::write(&file, toml).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_predlog")).args(["audit", "--json", "--config"]).arg(&file).output().unwrap();
+    let said = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), said)
+}
+
+#[test]
+fn an_audit_of_the_topic_says_complete_or_how_many_are_missing() {
+    for topic in ["audited", "audited-{model_name}"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(&dir.path().join("data"), topic);
+        (config.ledger.enabled, config.kafka.create_topics, config.kafka.partitions) = (true, true, 1);
+        log_all(&config, &["wine", "beer"], 500);
+        let (code, said) = audit(dir.path(), topic);
+        assert_eq!((code, &said["complete"], &said["total"]["stored"]), (Some(0), &json!(true), &json!(1_000)), "{said}");
+        // A replay's copies are no fault of a log.
+        let first = topic.replace("{model_name}", "wine");
+        let copy = read_topic(&broker().bootstrap(), &first, 1).remove(0).value.unwrap();
+        broker().produce(&first, &copy);
+        let (code, said) = audit(dir.path(), topic);
+        assert!(code == Some(0) && said["notes"].to_string().contains("1 messages are copies"), "{said}");
+        broker().delete_records(&first, 0, 7);
+        let (code, said) = audit(dir.path(), topic);
+        assert_eq!((code, &said["complete"]), (Some(1), &json!(false)), "{said}");
+        // The copy of the first is still there.
+        assert_eq!(said["total"]["missing"], 6, "{said}");
+    }
+}

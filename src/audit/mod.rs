@@ -8,6 +8,8 @@
 
 mod book;
 mod bucket;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod parquet;
 mod report;
 mod seqset;
@@ -35,6 +37,10 @@ pub enum Target {
     Sqlite(PathBuf),
     /// The bucket of these settings. With the directory that is uploaded to it, what waits there counts as pending.
     Bucket(Box<UploadSettings>, Option<PathBuf>),
+    /// The topics of these settings. What waits in the fallback's directory counts as pending. A topic may have copies of a message, as replays
+    /// leave them; whoever stores it keeps one.
+    #[cfg(feature = "kafka")]
+    Kafka(Box<crate::sink::kafka::settings::KafkaSettings>),
 }
 
 /// Which hours are looked at: those that start at `since` or later, and before `until`.
@@ -84,6 +90,8 @@ pub fn audit(target: &Target, window: Window, progress: &mut dyn FnMut(u64)) -> 
         Target::Directory(dir) => Some(dir.clone()),
         Target::Sqlite(path) => path.parent().map(Path::to_owned),
         Target::Bucket(_, dir) => dir.clone(),
+        #[cfg(feature = "kafka")]
+        Target::Kafka(settings) => settings.fallback.dir.exists().then(|| settings.fallback.dir.clone()),
     };
     let homes = match &directory {
         Some(dir) => spool::homes(dir).map_err(|error| unreadable(dir, &error))?,
@@ -96,7 +104,13 @@ pub fn audit(target: &Target, window: Window, progress: &mut dyn FnMut(u64)) -> 
         None if directory.is_none() && heard.saturating_add(RUNNING) > now => Standing::Running,
         None => Standing::Gone,
     };
+    let copies = run.tally.copies.unwrap_or_default();
     let mut report = report::report(run.tally, &run.book, window, &standing);
+    if copies > 0 {
+        report
+            .notes
+            .push(format!("{copies} messages are copies of others, as replays leave them: whoever stores the topic keeps one"));
+    }
     if !run.unreadable.is_empty() {
         report.complete = false;
         report.problems.append(&mut run.unreadable);
@@ -127,6 +141,8 @@ impl Run<'_> {
             Target::Directory(dir) => self.directory(dir),
             Target::Sqlite(path) => self.database(path),
             Target::Bucket(settings, dir) => self.bucket(settings, dir.as_deref()),
+            #[cfg(feature = "kafka")]
+            Target::Kafka(settings) => self.kafka(settings, directory),
         }
     }
 

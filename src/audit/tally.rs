@@ -167,6 +167,8 @@ pub(super) struct Tally {
     /// Rows that no logger wrote.
     pub(super) foreign: u64,
     pub(super) rows: u64,
+    /// A log may have a record more than once: these are counted here, and are nothing wrong. A table may not (`None`).
+    pub(super) copies: Option<u64>,
 }
 
 impl Tally {
@@ -209,6 +211,10 @@ impl Tally {
         let seen = &mut self.writers[writer].1;
         let cell = &mut self.cells.cells[place.0 as usize];
         if !seen.stored.insert(seq) {
+            if let Some(copies) = &mut self.copies {
+                *copies += 1;
+                return;
+            }
             cell.twice += 1;
             if seen.twice.iter().nth(SHOWN).is_none() {
                 seen.twice.insert(seq, seq);

@@ -3,6 +3,7 @@
 use super::{FAILED, load, say};
 use crate::audit::{self, Target, Window};
 use crate::clock::Timestamp;
+use crate::config::Mode;
 use crate::error::{Error, ErrorKind};
 use clap::Args;
 use std::io::{IsTerminal, Write};
@@ -15,7 +16,7 @@ pub(super) struct Arguments {
     /// The configuration file (else the file that PREDLOG_CONFIG names, else the defaults)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What to audit instead of direct.dir: sqlite:PATH, a directory, or s3://… (gs://, az://, file:///) with the rest of [upload]
+    /// What to audit instead of direct.dir, or of the topic in Kafka mode: sqlite:PATH, a directory, or s3://… (gs://, az://, file:///) with the rest of [upload]
     #[arg(long, value_name = "WHAT")]
     from: Option<String>,
     /// Audit the bucket of upload.url; what waits for its upload in direct.dir counts as pending
@@ -52,7 +53,14 @@ fn target(arguments: Arguments) -> Result<Target, Error> {
     let Some(from) = arguments.from else {
         let config = load(arguments.config, None, None)?;
         if !arguments.bucket {
-            return Ok(Target::Directory(config.direct.dir));
+            return Ok(match config.mode {
+                Mode::Direct => Target::Directory(config.direct.dir),
+                Mode::Kafka => Target::kafka(&config.kafka),
+                Mode::Nats => {
+                    let message = "mode=\"nats\" has no ledger yet: name what to audit by --from";
+                    return Err(Error::new(ErrorKind::Config, message));
+                }
+            });
         }
         if config.upload.url.is_none() {
             return Err(Error::new(ErrorKind::Config, "--bucket needs upload.url: expected s3://bucket/prefix or the like"));

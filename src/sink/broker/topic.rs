@@ -80,6 +80,17 @@ impl TopicTemplate {
         self.fixed().map_or_else(|| self.of_model(LEDGER_MODEL), |topic| [topic, LEDGER_SUFFIX].concat())
     }
 
+    /// Whether `topic` is the template's for some model.
+    #[cfg(all(feature = "kafka", feature = "cli"))]
+    pub(crate) fn may_be(&self, topic: &str) -> bool {
+        match &self.after {
+            None => topic == self.before,
+            Some(after) => {
+                topic.len() > self.before.len() + after.len() && topic.starts_with(&self.before) && topic.ends_with(after)
+            }
+        }
+    }
+
     /// The topic of a model. Other models have other topics.
     pub(crate) fn of_model(&self, model_name: &str) -> String {
         let Some(after) = &self.after else { return self.before.clone() };

@@ -131,6 +131,23 @@ pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
+/// What a consumer of the same brokers needs: how to reach them, and as whom.
+///
+/// # Errors
+/// As [`config`].
+#[cfg(feature = "cli")]
+pub(super) fn connection(settings: &KafkaSettings) -> Result<ClientConfig, String> {
+    const PARTS: [&str; 7] = ["bootstrap.", "security.", "ssl.", "sasl.", "enable.ssl.", "socket.", "client."];
+    let whole = config(settings)?;
+    let mut connection = ClientConfig::new();
+    for (name, value) in whole.config_map() {
+        if PARTS.iter().any(|part| name.starts_with(part)) {
+            connection.set(name, value);
+        }
+    }
+    Ok(connection)
+}
+
 fn compression(compression: Compression) -> &'static str {
     match compression {
         Compression::None => "none",

@@ -23,7 +23,7 @@ pub(crate) use client::conflicts;
 #[cfg(feature = "kafka")]
 pub use sink::KafkaSink;
 #[cfg(feature = "cli")]
-pub(crate) use sink::check;
+pub(crate) use sink::{Topics, check, topics};
 
 use super::broker::Problem;
 use super::broker::settings::Packing;

@@ -1,7 +1,7 @@
 //! The sink: batches in, delivery reports out.
 
 use super::client;
-use super::messages::{Messages, Topics};
+use super::messages::{Messages, Topics as Known};
 use super::prober::Prober;
 #[cfg(feature = "cli")]
 use super::prober::{Creator, ask};
@@ -131,7 +131,7 @@ struct Asked<'a> {
     create: bool,
 }
 
-impl Topics for Asked<'_> {
+impl Known for Asked<'_> {
     fn met(&self, topic: &str) {
         if self.create {
             self.prober.create(topic);
@@ -253,4 +253,26 @@ pub(crate) fn check(settings: &KafkaSettings, ledger: bool, within: Duration) ->
         see(Some(&template.ledger())).map_err(|why| format!("{why}, or ledger.enabled = false"))?;
     }
     Ok(format!("{} answer, topic={}", settings.brokers, settings.topic))
+}
+
+/// Where a reader finds what the sink wrote.
+#[cfg(feature = "cli")]
+pub(crate) struct Topics {
+    /// How to reach the brokers.
+    pub(crate) client: rdkafka::ClientConfig,
+    /// The topic of the ledger.
+    pub(crate) ledger: String,
+    /// Whether a topic is the template's, or the ledger's.
+    pub(crate) is_ours: Box<dyn Fn(&str) -> bool>,
+}
+
+/// # Errors
+/// A template that makes no topic; a file that cannot be read; a format that has no lines.
+#[cfg(feature = "cli")]
+pub(crate) fn topics(settings: &KafkaSettings) -> Result<Topics, String> {
+    let template =
+        TopicTemplate::parse(&settings.topic, &KAFKA).map_err(|expected| format!("kafka.topic: expected {expected}"))?;
+    let ledger = template.ledger();
+    let (client, other) = (client::connection(settings)?, ledger.clone());
+    Ok(Topics { client, ledger, is_ours: Box::new(move |topic| template.may_be(topic) || topic == other) })
 }

@@ -17,6 +17,8 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::KafkaResult,
     metadata::Metadata,
+    producer::{BaseProducer, BaseRecord, Producer},
+    topic_partition_list::{Offset, TopicPartitionList},
 };
 use std::{
     net::{SocketAddr, TcpStream},
@@ -161,6 +163,20 @@ impl Kafka {
         let mut tool = java("org.apache.kafka.tools.AclCommand");
         tool.args(["--bootstrap-server", &self.bootstrap(), "--add", "--allow-principal", user, "--topic", topic]);
         run("Kafka's tool for ACLs", tool);
+    }
+
+    /// Writes one message, and waits until it is there.
+    pub fn produce(&self, topic: &str, value: &[u8]) {
+        let producer: BaseProducer = client(&self.bootstrap()).create().expect("the settings of the client are valid");
+        producer.send(BaseRecord::<(), [u8]>::to(topic).payload(value)).expect("there is room for one message");
+        producer.flush(ANSWER * 2).expect("the broker takes the message");
+    }
+
+    /// Deletes the messages of a partition before `offset`.
+    pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
+        let mut before = TopicPartitionList::new();
+        before.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset can be set");
+        self.administer(topic, async |admin, options| admin.delete_records(&before, options).await.map(|_| Vec::new()));
     }
 
     /// Stops it where it is, as `kill -STOP` does: connections stay open, and nothing answers.

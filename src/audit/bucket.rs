@@ -86,7 +86,7 @@ impl Remote {
     fn open(bucket: &Bucket, object: &Object, columns: Option<&[&str]>) -> Result<Self, ParquetError> {
         let mut file = Remote { bucket: bucket.clone(), object: object.clone(), parts: Vec::new() };
         let from = if columns.is_some() { object.bytes.saturating_sub(TAIL) } else { 0 };
-        file.fetch(&[from..object.bytes])?;
+        file.fetch(std::slice::from_ref(&(from..object.bytes)))?;
         let Some(columns) = columns else { return Ok(file) };
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
         let chunks = metadata.metadata().row_groups().iter().flat_map(|group| group.columns());

@@ -35,6 +35,7 @@ fn config(dir: &Path, store: Store) -> Config {
     // Small enough that segments are sealed, and lanes swapped, many times within a child's short life.
     config.rotation.max_rows = 3_000;
     config.batch.max_age = Duration::from_millis(10);
+    config.ledger.every = Duration::from_millis(20);
     config
 }
 
@@ -61,4 +62,15 @@ fn kills(store: Store) {
         Store::Parquet => stored::parquet(&dir),
     };
     crash::assert_stored(&format!("{store:?}"), &rows, &noted, KILLS as usize * 1_000);
+    #[cfg(feature = "cli")]
+    audited(&dir, rows.len() as u64);
+}
+
+/// The ledger says the same, whatever the kills cut short.
+#[cfg(feature = "cli")]
+fn audited(dir: &Path, rows: u64) {
+    use predlog::audit::{Target, Window, audit};
+    let report = audit(&Target::Directory(dir.to_owned()), Window::default(), &mut |_| ()).expect("the audit runs");
+    assert!(report.complete, "{report}");
+    assert_eq!((report.total.accepted, report.total.stored), (rows, rows), "{report}");
 }

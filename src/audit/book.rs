@@ -64,7 +64,7 @@ impl Book {
                 self.ended.insert(stated.writer.process());
                 if let Some((about, _, last)) = range {
                     let end = self.ends.entry(about).or_default();
-                    *end = (*end).max(last + 1);
+                    *end = (*end).max(last.saturating_add(1));
                 }
             }
             (Kind::Accepted, Some((about, first, last))) => {
@@ -110,7 +110,7 @@ impl Book {
                 if first > next {
                     gaps.push((writer, next, first - 1));
                 }
-                next = last + 1;
+                next = last.saturating_add(1);
             }
         }
         gaps
@@ -127,7 +127,7 @@ impl Book {
             let known = stated.entry(about).or_default();
             let rows: u64 = span.dropped + span.counts.iter().map(|(_, rows)| rows).sum::<u64>();
             // Some of its entries are missing, or it is over another: it says how far the writer came, not what it was.
-            if known.intersects(first, last) || Some(rows) != last.checked_sub(first).map(|span| span + 1) {
+            if known.intersects(first, last) || Some(rows) != last.checked_sub(first).and_then(|span| span.checked_add(1)) {
                 let end = self.ends.entry(about).or_default();
                 *end = (*end).max(last.saturating_add(1));
                 continue;
@@ -171,5 +171,74 @@ impl Account {
             }
             None => self.spans.push(stretch),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Entry, OWN_LANE};
+
+    /// (who states: a lane of process 1, kind, first and last seq of its lane 0, model, rows).
+    type Short = (u8, Kind, u64, u64, Option<&'static str>, u64);
+
+    fn book(entries: &[Short]) -> (Book, Cells) {
+        let (mut book, mut cells) = (Book::default(), Cells::default());
+        let process = Uuid::from_u128(1);
+        let mut seqs: HashMap<u8, u64> = HashMap::new();
+        for &(by, kind, first, last, model, rows) in entries {
+            let seq = seqs.entry(by).or_default();
+            let entry = Entry {
+                model_name: model.map(str::to_owned),
+                hour: model.map(|_| "2026-11-23T03:00:00Z".to_owned()),
+                ..Entry::new(kind, rows)
+            };
+            let entry = entry.about(Writer::new(process, 0), first, last);
+            book.add(Stated { timestamp: 0, writer: Writer::new(process, by), seq: *seq, entry }, &mut cells);
+            *seq += 1;
+        }
+        (book, cells)
+    }
+
+    /// First, last, and how many records are known by model and hour.
+    fn stretches(book: &mut Book) -> Vec<(u64, u64, u64)> {
+        let accounts = book.accounts();
+        let account = &accounts[&Writer::new(Uuid::from_u128(1), 0)];
+        account.spans.iter().map(|s| (s.first, s.last, s.counts.iter().map(|(_, rows)| rows).sum())).collect()
+    }
+
+    #[test]
+    fn what_an_adopter_states_again_counts_once() {
+        let (own, adopted) = (OWN_LANE, ADOPTED_LANE);
+        let (mut book, _) = book(&[
+            (own, Kind::Accepted, 0, 9, Some("a"), 10),
+            (own, Kind::Accepted, 10, 19, Some("a"), 10),
+            (adopted, Kind::Accepted, 10, 19, Some("a"), 10),
+            (adopted, Kind::Accepted, 30, 39, Some("a"), 4),
+            (adopted, Kind::Accepted, 30, 39, Some("b"), 6),
+            (adopted, Kind::End, 0, 44, None, 45),
+        ]);
+        assert!(book.has_ended(Uuid::from_u128(1)));
+        assert_eq!(stretches(&mut book), [(0, 19, 20), (20, 29, 0), (30, 39, 10), (40, 44, 0)]);
+    }
+
+    #[test]
+    fn a_range_that_lacks_an_entry_is_known_by_its_ends_alone() {
+        let (mut book, _) =
+            book(&[(OWN_LANE, Kind::Accepted, 0, 9, Some("a"), 10), (OWN_LANE, Kind::Accepted, 10, 19, Some("a"), 7)]);
+        assert_eq!(stretches(&mut book), [(0, 9, 10), (10, 19, 0)]);
+        assert!(!book.has_ended(Uuid::from_u128(1)));
+    }
+
+    #[test]
+    fn an_entry_that_is_not_there_is_a_gap() {
+        let (mut book, _) = book(&[(OWN_LANE, Kind::Accepted, 0, 9, Some("a"), 10), (OWN_LANE, Kind::End, 0, 9, None, 10)]);
+        assert_eq!(book.gaps(), []);
+        let writer = Writer::new(Uuid::from_u128(1), OWN_LANE);
+        let entry = Entry::new(Kind::Dropped, 1);
+        book.add(Stated { timestamp: 0, writer, seq: 5, entry }, &mut Cells::default());
+        assert_eq!(book.gaps(), [(writer, 2, 4)]);
+        book.expired(writer, 0, 4);
+        assert_eq!(book.gaps(), []);
     }
 }

@@ -85,24 +85,21 @@ impl Remote {
     /// Fetches the metadata and these columns; without any, all.
     fn open(bucket: &Bucket, object: &Object, columns: Option<&[&str]>) -> Result<Self, ParquetError> {
         let mut file = Remote { bucket: bucket.clone(), object: object.clone(), parts: Vec::new() };
-        let whole = 0..object.bytes;
-        let Some(columns) = columns else {
-            file.fetch(vec![whole])?;
-            return Ok(file);
-        };
-        let tail = object.bytes.saturating_sub(TAIL)..object.bytes;
-        file.fetch(vec![tail])?;
+        let from = if columns.is_some() { object.bytes.saturating_sub(TAIL) } else { 0 };
+        file.fetch(std::slice::from_ref(&(from..object.bytes)))?;
+        let Some(columns) = columns else { return Ok(file) };
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
         let chunks = metadata.metadata().row_groups().iter().flat_map(|group| group.columns());
         let wanted = chunks.filter(|chunk| columns.contains(&chunk.column_path().string().as_str()));
-        let ranges = wanted.map(|chunk| chunk.byte_range()).map(|(start, length)| start..start + length).collect();
-        file.fetch(ranges)?;
+        let ranges: Vec<Range<u64>> =
+            wanted.map(|chunk| chunk.byte_range()).map(|(start, length)| start..start + length).collect();
+        file.fetch(&ranges)?;
         Ok(file)
     }
 
-    fn fetch(&mut self, ranges: Vec<Range<u64>>) -> Result<(), ParquetError> {
-        let got = self.bucket.get(&self.object, &ranges).map_err(ParquetError::General)?;
-        self.parts.extend(ranges.into_iter().map(|range| range.start).zip(got));
+    fn fetch(&mut self, ranges: &[Range<u64>]) -> Result<(), ParquetError> {
+        let got = self.bucket.get(&self.object, ranges).map_err(ParquetError::General)?;
+        self.parts.extend(ranges.iter().map(|range| range.start).zip(got));
         Ok(())
     }
 

@@ -85,7 +85,7 @@ const RUNNING: i64 = 2 * HOUR;
 /// # Errors
 /// Something cannot be read at all: the directory, the database, the bucket. A single file that cannot be read is a problem of the report.
 pub fn audit(target: &Target, window: Window, progress: &mut dyn FnMut(u64)) -> Result<AuditReport, Error> {
-    let mut run = Run { tally: Tally::default(), book: Book::default(), window, unreadable: Vec::new(), progress };
+    let mut run = Run { tally: Tally::new(window), book: Book::default(), window, unreadable: Vec::new(), progress };
     let directory = match target {
         Target::Directory(dir) => Some(dir.clone()),
         Target::Sqlite(path) => path.parent().map(Path::to_owned),
@@ -110,6 +110,12 @@ pub fn audit(target: &Target, window: Window, progress: &mut dyn FnMut(u64)) -> 
         report
             .notes
             .push(format!("{copies} messages are copies of others, as replays leave them: whoever stores the topic keeps one"));
+    }
+    let kept = [("dead-letter", "records that no column could take"), ("damaged", "spool segments with damaged frames")];
+    for (name, what) in kept {
+        if let Some(path) = directory.as_ref().map(|dir| dir.join(name)).filter(|path| path.exists()) {
+            report.notes.push(format!("{} has {what}: they are in no table", path.display()));
+        }
     }
     if !run.unreadable.is_empty() {
         report.complete = false;

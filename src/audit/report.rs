@@ -138,7 +138,7 @@ pub(super) fn report(mut tally: Tally, book: &Book, window: Window, standing: &d
     }
     report.hours.sort_by(|left, right| (&left.model_name, &left.hour).cmp(&(&right.model_name, &right.hour)));
     twice_ranges(&tally, &mut report);
-    judge_processes(&tally, book, standing, &mut report);
+    judge_processes(&tally, book, window, standing, &mut report);
     judge(&tally, book, &mut report);
     report
 }
@@ -184,7 +184,13 @@ fn twice_ranges(tally: &Tally, report: &mut AuditReport) {
 }
 
 /// What of each process is not stated, and whether it will be.
-fn judge_processes(tally: &Tally, book: &Book, standing: &dyn Fn(Uuid, i64) -> Standing, report: &mut AuditReport) {
+fn judge_processes(
+    tally: &Tally,
+    book: &Book,
+    window: Window,
+    standing: &dyn Fn(Uuid, i64) -> Standing,
+    report: &mut AuditReport,
+) {
     let mut processes: BTreeMap<Uuid, (u64, i64)> = book.heard().iter().map(|(&process, &at)| (process, (0, at))).collect();
     for (writer, seen) in tally.writers() {
         let (unstated, newest) = processes.entry(writer.process()).or_insert((0, i64::MIN));
@@ -195,6 +201,8 @@ fn judge_processes(tally: &Tally, book: &Book, standing: &dyn Fn(Uuid, i64) -> S
     for (process, (unstated, newest)) in processes {
         let ended = book.has_ended(process);
         match standing(process, newest) {
+            // Long gone, and nothing of it in the hours that are looked at.
+            _ if unstated == 0 && window.since.is_some_and(|since| newest < since.micros()) => {}
             Standing::Running if !ended => (open, unstated_open) = (open + 1, unstated_open + unstated),
             Standing::Left if !ended => (waiting, unstated_open) = (waiting + 1, unstated_open + unstated),
             _ if ended && unstated == 0 => {}

@@ -71,7 +71,7 @@ impl SeqSet {
             block.runs(|first, last| {
                 let (first, last) = (key << 16 | u64::from(first), key << 16 | u64::from(last));
                 open = Some(match open {
-                    Some((start, end)) if end + 1 == first => (start, last),
+                    Some((start, end)) if end.checked_add(1) == Some(first) => (start, last),
                     Some((start, end)) => {
                         each(start, end);
                         (first, last)

@@ -31,7 +31,9 @@ pub(super) fn homes(dir: &Path) -> io::Result<HashMap<Uuid, Standing>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        homes.insert(process, standing);
+        // Lanes that could not be read were set aside: nobody will state what was in them.
+        let unread = standing == Standing::Left && path.join("lanes.damaged").exists();
+        homes.insert(process, if unread { Standing::Gone } else { standing });
     }
     Ok(homes)
 }

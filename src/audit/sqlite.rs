@@ -3,6 +3,8 @@
 use super::tally::{HOUR, Tally};
 use super::{Run, unreadable};
 use crate::error::Error;
+use crate::ledger::is_ledger;
+use crate::record::Writer;
 use crate::sink::sqlite::{LEDGER_COLUMNS, entry_of};
 use rusqlite::{Connection, OpenFlags, Row};
 use std::path::Path;
@@ -31,8 +33,11 @@ impl Run<'_> {
         let read = open(path).and_then(|conn| {
             each_row(&conn, "expired", "SELECT writer, first, last FROM expired", &mut |row| {
                 let range = (row.get::<_, i64>(1)?.cast_unsigned(), row.get::<_, i64>(2)?.cast_unsigned());
-                if let Ok(writer) = row.get_ref(0)?.as_str().unwrap_or_default().parse() {
-                    self.tally.expired(writer, range.0, range.1);
+                match row.get_ref(0)?.as_str().unwrap_or_default().parse::<Writer>() {
+                    Ok(writer) if is_ledger(writer) => self.book.expired(writer, range.0, range.1),
+                    Ok(writer) => self.tally.expired(writer, range.0, range.1),
+                    // Not ours.
+                    Err(_) => {}
                 }
                 Ok(())
             })?;

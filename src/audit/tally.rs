@@ -1,5 +1,6 @@
 //! Rows against statements: each row is looked at once, and only counts and sets of `seq`s are kept.
 
+use super::Window;
 use super::book::{Account, Book};
 use super::seqset::SeqSet;
 use crate::clock::Timestamp;
@@ -42,6 +43,8 @@ pub(super) struct Cell {
     pub(super) pending: u64,
     /// Records that retention has deleted.
     pub(super) expired: u64,
+    /// Of an hour that is not looked at.
+    outside: bool,
     /// By reason.
     pub(super) dropped: BTreeMap<String, u64>,
 }
@@ -54,9 +57,14 @@ pub(super) struct Cells {
     places: HashMap<(i64, i64), Place>,
     keys: Vec<(i64, i64)>,
     cells: Vec<Cell>,
+    window: Window,
 }
 
 impl Cells {
+    fn new(window: Window) -> Self {
+        Cells { window, ..Cells::default() }
+    }
+
     /// The model's number, for [`at`](Self::at).
     pub(super) fn model(&mut self, name: &str) -> i64 {
         if let Some(&model) = self.model_index.get(name) {
@@ -74,7 +82,8 @@ impl Cells {
         let place = *self.places.entry((model, hour)).or_insert(next);
         if place == next {
             self.keys.push((model, hour));
-            self.cells.push(Cell::default());
+            let outside = hour != UNKNOWN && !self.window.contains(hour);
+            self.cells.push(Cell { outside, ..Cell::default() });
         }
         place
     }
@@ -172,6 +181,10 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    pub(super) fn new(window: Window) -> Self {
+        Tally { cells: Cells::new(window), ..Tally::default() }
+    }
+
     /// Takes the statements in: all of them, before any row.
     pub(super) fn begin(&mut self, book: &mut Book) {
         for (writer, account) in book.accounts() {
@@ -289,7 +302,7 @@ fn found(seen: &mut Seen, cell: &mut Cell, seq: u64) {
         Standing::Known => cell.known += 1,
         Standing::Unstated => {
             cell.unstated += 1;
-            seen.unstated += 1;
+            seen.unstated += u64::from(!cell.outside);
         }
     }
 }

@@ -101,9 +101,7 @@ pub struct Maintained {
     pub finished: u64,
     /// Records that the sink owns and that still lie in intermediate files, such as an open segment.
     pub pending: u64,
-    /// Statements of the ledger in such files. They count as no records.
-    pub statements: u64,
-    /// Bytes of these files.
+    /// Bytes of these files, those with statements of the ledger too, which count as no records.
     pub pending_bytes: u64,
 }
 

@@ -91,7 +91,6 @@ impl ParquetSink {
         Maintained {
             finished: sealing.finished,
             pending: self.spool.open_predictions() + sealing.pending,
-            statements: self.spool.open_rows() - self.spool.open_predictions() + sealing.statements,
             pending_bytes: self.spool.open_bytes() + self.sealers.bytes(),
         }
     }

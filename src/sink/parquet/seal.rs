@@ -170,15 +170,6 @@ struct Job {
 pub(super) struct Progress {
     pub(super) finished: u64,
     pub(super) pending: u64,
-    /// Statements of the ledger that are not finished.
-    pub(super) statements: u64,
-}
-
-impl Progress {
-    /// What `segment` counts among what waits.
-    fn waits(&mut self, segment: &ClosedSegment) -> &mut u64 {
-        if segment.is_ledger() { &mut self.statements } else { &mut self.pending }
-    }
 }
 
 impl Sealers {
@@ -206,7 +197,7 @@ impl Sealers {
         let bytes = segment.frames.iter().map(FrameMeta::total_bytes).sum();
         let mut state = self.shared.state.lock();
         if origin == Origin::Live {
-            *state.progress.waits(&segment) += segment.rows;
+            state.progress.pending += segment.predictions();
         }
         state.waiting.push_back(Job { segment, origin, bytes });
         self.shared.wake.notify_one();
@@ -262,7 +253,7 @@ impl Shared {
                 Ok(()) => {
                     retry = RETRY_MIN;
                     if job.origin == Origin::Live {
-                        *state.progress.waits(&job.segment) -= job.segment.rows;
+                        state.progress.pending -= job.segment.predictions();
                         state.progress.finished += job.segment.predictions();
                     }
                 }

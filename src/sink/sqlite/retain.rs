@@ -25,6 +25,7 @@ pub(super) fn step(conn: &Connection, settings: &SqliteSettings, now: Now) -> Re
     if let Some(retain) = settings.retain {
         let retain = i64::try_from(retain.as_micros()).unwrap_or(i64::MAX);
         by_age(conn, settings.index_timestamp, now.wall.micros().saturating_sub(retain), limit)?;
+        statements(conn, now.wall.micros().saturating_sub(retain.saturating_mul(2)), settings.keep_until_uploaded)?;
     }
     let max_bytes = settings.retain_bytes.map(|bytes| i64::try_from(bytes.as_u64()).unwrap_or(i64::MAX));
     if let Some(max_bytes) = max_bytes {
@@ -48,6 +49,33 @@ fn by_age(conn: &Connection, indexed: bool, oldest: i64, limit: i64) -> Result<(
         expire(conn, candidates, params![oldest, limit, ROWS])?;
     }
     Ok(())
+}
+
+/// The ledger's entries stay twice as long as the records that they are about.
+fn statements(conn: &Connection, oldest: i64, keep_until_uploaded: bool) -> Result<(), Fault> {
+    let limit = if keep_until_uploaded { rows::entries_uploaded_through(conn)? } else { i64::MAX };
+    let candidates =
+        "SELECT rowid FROM (SELECT rowid, timestamp FROM ledger WHERE rowid <= ?2 ORDER BY rowid LIMIT ?3) WHERE timestamp < ?1";
+    let any: bool = conn
+        .prepare_cached(&format!("SELECT EXISTS({candidates})"))?
+        .query_row(params![oldest, limit, ROWS], |row| row.get(0))?;
+    if !any {
+        return Ok(());
+    }
+    let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
+    let mut gone: Vec<(Writer, u64)> = Vec::new();
+    {
+        let mut select = conn.prepare_cached(&format!("SELECT writer, seq FROM ledger WHERE rowid IN ({candidates})"))?;
+        let mut entries = select.query(params![oldest, limit, ROWS])?;
+        while let Some(entry) = entries.next()? {
+            if let Ok(writer) = entry.get_ref(0)?.as_str().unwrap_or_default().parse() {
+                gone.push((writer, entry.get::<_, i64>(1)?.cast_unsigned()));
+            }
+        }
+    }
+    conn.prepare_cached(&format!("DELETE FROM ledger WHERE rowid IN ({candidates})"))?.execute(params![oldest, limit, ROWS])?;
+    gone.into_iter().try_for_each(|(writer, seq)| add_range(conn, Table::Expired, writer, seq, seq))?;
+    Ok(transaction.commit()?)
 }
 
 /// Deletes as many rows as the file is too large by, by the mean size of a row.

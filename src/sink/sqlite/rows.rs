@@ -189,6 +189,14 @@ fn pending_entries(conn: &Connection) -> rusqlite::Result<Option<Pending>> {
     Ok(oldest.map(pending))
 }
 
+/// Entries of the ledger up to this rowid are uploaded, all of them.
+pub(super) fn entries_uploaded_through(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.prepare_cached(
+        "SELECT coalesce((SELECT min(ledger_first) - 1 FROM uploads WHERE state = 'planned'), (SELECT max(ledger_last) FROM uploads), 0)",
+    )?
+    .query_row([], |row| row.get(0))
+}
+
 /// Entries of the ledger up to this rowid are uploaded or in a plan.
 fn entries_planned_through(conn: &Connection) -> rusqlite::Result<i64> {
     conn.prepare_cached("SELECT coalesce(max(ledger_last), 0) FROM uploads")?.query_row([], |row| row.get(0))

@@ -2,7 +2,10 @@
 //!
 //! This program is its own child: `child <dir> <store>` logs until it is killed.
 
+mod killed;
+#[path = "../stored/mod.rs"]
 mod stored;
+mod tamper;
 
 use predlog::audit::{AuditReport, Hour, Target, Window, audit};
 use predlog::clock::Timestamp;
@@ -11,10 +14,10 @@ use predlog::{Config, Durability, Guard, Logger, Outcome, Overflow, Prediction};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
+use tamper::tamper;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const STORES: [Store; 2] = [Store::Sqlite, Store::Parquet];
@@ -29,7 +32,7 @@ macro_rules! tests {
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if arguments.get(1).is_some_and(|first| first == "child") {
-        return child(Path::new(&arguments[2]), &arguments[3]);
+        return killed::child(Path::new(&arguments[2]), &arguments[3]);
     }
     if arguments.iter().any(|argument| argument == "--list") {
         return;
@@ -103,61 +106,6 @@ const SECOND: &str = "2026-11-23T04:00:00Z";
 
 fn database(dir: &Path) -> Connection {
     Connection::open(dir.join("predictions.db")).expect("the database opens")
-}
-
-/// The stored rows of a directory of Parquet files again, without some of them: by the same columns, in the same place.
-fn rewrite(path: &Path, keep: impl Fn(u64) -> bool, twice: impl Fn(u64) -> bool) {
-    use arrow_array::cast::AsArray;
-    use arrow_array::types::Int64Type;
-    use parquet::arrow::ArrowWriter;
-    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-    let file = bytes::Bytes::from(std::fs::read(path).expect("a file"));
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet");
-    let pairs = builder.metadata().file_metadata().key_value_metadata().cloned();
-    let properties = parquet::file::properties::WriterProperties::builder().set_key_value_metadata(pairs).build();
-    let mut writer =
-        ArrowWriter::try_new(std::fs::File::create(path).expect("a file"), builder.schema().clone(), Some(properties))
-            .expect("a writer");
-    for batch in builder.build().expect("Parquet") {
-        let batch = batch.expect("a batch");
-        let seqs = batch.column_by_name("seq").expect("seq").as_primitive::<Int64Type>().clone();
-        for row in 0..batch.num_rows() {
-            let seq = seqs.value(row).cast_unsigned();
-            let times = u64::from(keep(seq)) * (1 + u64::from(twice(seq)));
-            (0..times).for_each(|_| writer.write(&batch.slice(row, 1)).expect("a row"));
-        }
-    }
-    writer.close().expect("the file is whole");
-}
-
-/// Removes and doubles rows of one lane, by their `seq`.
-fn tamper(dir: &Path, store: Store, remove: &[u64], double: &[u64]) {
-    let lane = "-00";
-    match store {
-        Store::Sqlite => {
-            let database = database(dir);
-            let like = format!("%{lane}");
-            for seq in remove {
-                let removed = database.execute(
-                    "DELETE FROM predictions WHERE seq = ?1 AND writer LIKE ?2",
-                    rusqlite::params![seq.cast_signed(), like],
-                );
-                assert_eq!(removed, Ok(1));
-            }
-            let columns = "timestamp, model_name, id, inputs, outputs, writer, seq";
-            for seq in double {
-                let insert = format!(
-                    "INSERT INTO predictions({columns}) SELECT {columns} FROM predictions WHERE seq = ?1 AND writer LIKE ?2"
-                );
-                assert_eq!(database.execute(&insert, rusqlite::params![seq.cast_signed(), like]), Ok(1));
-            }
-        }
-        Store::Parquet => {
-            for path in stored::files(&dir.join("predictions")) {
-                rewrite(&path, |seq| !remove.contains(&seq), |seq| double.contains(&seq));
-            }
-        }
-    }
 }
 
 fn a_clean_store_is_complete() {
@@ -269,57 +217,14 @@ fn a_running_logger_is_not_incomplete() {
     }
 }
 
-/// Logs 2,000 records to two models, says so, and waits for its end.
-fn child(dir: &Path, store: &str) {
-    let store = if store == "Sqlite" { Store::Sqlite } else { Store::Parquet };
-    let mut config = config(dir, store);
-    config.ledger.every = Duration::from_millis(20);
-    let (logger, _guard) = Logger::open(&config).expect("the logger opens");
-    for n in 0..2_000 {
-        let model = if n % 2 == 0 { "wine" } else { "wine2" };
-        assert!(matches!(log(&logger, model, 0, n), Outcome::Accepted { .. }));
-        if n == 1_000 {
-            // Some of it stated, some not.
-            std::thread::sleep(Duration::from_millis(60));
-        }
-    }
-    println!("logged");
-    loop {
-        std::thread::park();
-    }
-}
-
-fn kill_child(dir: &Path, store: Store) {
-    let this = std::env::current_exe().expect("this program");
-    let mut child = Command::new(this).arg("child").arg(dir).arg(format!("{store:?}")).stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line.trim(), "logged");
-    child.kill().expect("kill -9");
-    child.wait().expect("it is gone");
-}
-
-/// A start that takes over what dead processes left.
-fn take_over(dir: &Path, store: Store) {
-    let (logger, guard) = open(dir, store);
-    let deadline = Instant::now() + LIMIT;
-    let homes = || std::fs::read_dir(dir.join("writers")).unwrap().count();
-    while homes() > 1 {
-        assert!(Instant::now() < deadline, "what dead processes left is not taken over");
-        std::thread::yield_now();
-    }
-    assert!(logger.flush(LIMIT));
-    end(guard);
-}
-
 fn what_a_killed_process_left_is_stated_by_the_next() {
     for store in STORES {
         let dir = tempfile::tempdir().unwrap();
-        kill_child(dir.path(), store);
+        killed::kill_child(dir.path(), store);
         let report = audited(dir.path());
         assert_eq!(report.total.missing, 0, "{report}");
         assert!(report.notes.iter().any(|note| note.contains("without a last statement")), "{report}");
-        take_over(dir.path(), store);
+        killed::take_over(dir.path(), store);
         let report = audited(dir.path());
         assert!(report.complete, "{report}");
         assert_eq!((report.total.accepted, report.total.stored), (2_000, 2_000), "{report}");
@@ -429,8 +334,8 @@ fn several_processes_share_a_directory() {
         let loggers: Vec<_> = (0..3).map(|_| open(dir.path(), store)).collect();
         loggers.iter().enumerate().for_each(|(at, (logger, _))| accept(logger, "wine", 0, 100 * (at as u64 + 1)));
         loggers.into_iter().for_each(|(_, guard)| drop(end(guard)));
-        kill_child(dir.path(), store);
-        take_over(dir.path(), store);
+        killed::kill_child(dir.path(), store);
+        killed::take_over(dir.path(), store);
         let report = audited(dir.path());
         assert!(report.complete && report.total.accepted == 2_600, "{report}");
     }

@@ -8,6 +8,8 @@
 pub mod fault_proxy;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod process;
 pub mod readers;
 #[cfg(feature = "upload")]

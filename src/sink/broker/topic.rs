@@ -60,6 +60,7 @@ impl TopicTemplate {
     }
 
     /// The one topic of all models, if there is one.
+    #[cfg(any(feature = "kafka", test))]
     pub(crate) fn fixed(&self) -> Option<&str> {
         self.after.is_none().then_some(&self.before)
     }

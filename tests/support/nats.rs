@@ -1,0 +1,186 @@
+//! A nats-server with JetStream, and what its streams have.
+
+use super::process::{free_address, http, installed, wait_until};
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::{self, stream};
+use futures_util::{StreamExt, TryStreamExt};
+use predlog::config::NatsSettings;
+use predlog::config::nats::Servers;
+use rustix::process::{Pid, Signal, kill_process};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const PROGRAM: &str = "bin/nats-server";
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A running nats-server. It is killed when dropped.
+pub struct Nats {
+    child: Child,
+    address: SocketAddr,
+    monitor: SocketAddr,
+    config: PathBuf,
+    runtime: tokio::runtime::Runtime,
+    directory: TempDir,
+}
+
+/// A message of a stream.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub subject: String,
+    pub headers: async_nats::HeaderMap,
+    pub payload: Vec<u8>,
+}
+
+impl Stored {
+    /// A header's text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.as_str())
+    }
+
+    /// The JSON lines in it.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.payload.split(|&byte| byte == b'\n').filter(|line| !line.is_empty())
+    }
+}
+
+impl Nats {
+    /// Starts it on free ports.
+    pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// As [`start`](Self::start), with more lines of its configuration.
+    pub fn start_with(more: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let config = directory.path().join("nats.conf");
+        let store = directory.path().join("store");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        // Between the choice of a port and its use another process can take it.
+        for _ in 0..4 {
+            let (address, monitor) = (free_address(), free_address());
+            let text = format!("listen: \"{address}\"\nhttp: \"{monitor}\"\njetstream {{ store_dir: {store:?} }}\n{more}\n");
+            std::fs::write(&config, text).expect("the configuration can be written");
+            let mut child = spawn(&config);
+            if wait_ready(&mut child, monitor) {
+                return Nats { child, address, monitor, config, runtime, directory };
+            }
+        }
+        panic!("nats-server exits when it is started: {}", std::fs::read_to_string(&config).unwrap_or_default());
+    }
+
+    /// `nats://` and the address.
+    pub fn url(&self) -> String {
+        format!("nats://{}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Settings for a stream of this server, with a fallback in `dir`.
+    pub fn settings(&self, stream: &str, dir: &std::path::Path) -> NatsSettings {
+        let mut settings = NatsSettings {
+            servers: Servers(self.url()),
+            subject: format!("{stream}.{{model_name}}"),
+            stream: stream.to_owned(),
+            create_stream: true,
+            deadline: Duration::from_secs(1),
+            ..NatsSettings::default()
+        };
+        settings.fallback.dir = dir.to_owned();
+        settings
+    }
+
+    /// SIGSTOP: connections stay, and nothing is answered.
+    pub fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it runs");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("it runs");
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it is gone");
+    }
+
+    /// Starts it again, with the same ports and data.
+    pub fn start_again(&mut self) {
+        self.child = spawn(&self.config);
+        assert!(wait_ready(&mut self.child, self.monitor), "nats-server does not start again");
+    }
+
+    /// Creates a stream of these subjects.
+    pub fn create_stream(&self, name: &str, config: stream::Config) {
+        let config = stream::Config { name: name.to_owned(), ..config };
+        self.block_on(|jetstream| async move { jetstream.create_stream(config).await.expect("the stream is made") });
+    }
+
+    /// How the stream is.
+    pub fn info(&self, name: &str) -> stream::Info {
+        let name = name.to_owned();
+        self.block_on(
+            |jetstream| async move { jetstream.get_stream(name).await.expect("the stream is there").cached_info().clone() },
+        )
+    }
+
+    /// All messages of a stream; none when it is not there.
+    pub fn stored(&self, name: &str) -> Vec<Stored> {
+        let name = name.to_owned();
+        self.block_on(|jetstream| async move {
+            let Ok(stream) = jetstream.get_stream(name).await else { return Vec::new() };
+            let count = stream.cached_info().state.messages as usize;
+            let consumer = stream.create_consumer(OrderedConfig::default()).await.expect("a consumer");
+            let messages = consumer.messages().await.expect("messages").take(count);
+            let stored = messages.map_ok(|message| Stored {
+                subject: message.subject.to_string(),
+                headers: message.headers.clone().unwrap_or_default(),
+                payload: message.payload.to_vec(),
+            });
+            stored.try_collect().await.expect("all messages")
+        })
+    }
+
+    fn block_on<T, F: Future<Output = T>>(&self, work: impl FnOnce(jetstream::Context) -> F) -> T {
+        self.runtime.block_on(async {
+            let client = async_nats::connect(self.url()).await.expect("the server answers");
+            let done = tokio::time::timeout(LIMIT, work(jetstream::new(client))).await;
+            done.unwrap_or_else(|_| {
+                panic!("the server does not answer within {LIMIT:?}; its log is in {:?}", self.directory.path())
+            })
+        })
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        // An error means that it has already exited.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(config: &std::path::Path) -> Child {
+    let program = installed(PROGRAM).expect("nats-server is not installed: run tests/services/install.sh nats (it needs Go)");
+    let log = config.with_file_name("log");
+    let mut command = Command::new(program);
+    command.arg("-c").arg(config).arg("-l").arg(log).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("nats-server starts")
+}
+
+/// `false` when it has exited.
+fn wait_ready(child: &mut Child, monitor: SocketAddr) -> bool {
+    let mut exited = false;
+    wait_until("nats-server answers", LIMIT, || {
+        exited = child.try_wait().expect("its state").is_some();
+        exited || matches!(http("GET", monitor, "/healthz?js-enabled-only=true", ""), Ok((200, _)))
+    });
+    !exited
+}

@@ -87,7 +87,10 @@ impl Harness for Broker {
                 let row = Row::of_line(line);
                 let found = (row.clone(), message.partition, message.key.clone());
                 let before = rows.insert((row.writer.clone(), row.seq), found.clone());
-                assert!(before.is_none_or(|before: (Row, i32, Option<Vec<u8>>)| before == found), "a replay differs from the first try");
+                assert!(
+                    before.is_none_or(|before: (Row, i32, Option<Vec<u8>>)| before == found),
+                    "a replay differs from the first try"
+                );
             }
         }
         rows.into_values().map(|(row, ..)| row).collect()

@@ -1,27 +1,26 @@
 //! A nats-server with JetStream, and what its streams have.
 
-use super::process::{free_address, http, installed, wait_until};
+use super::process::{Service, http, installed};
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::{self, stream};
 use futures_util::{StreamExt, TryStreamExt};
 use predlog::config::NatsSettings;
 use predlog::config::nats::Servers;
-use rustix::process::{Pid, Signal, kill_process};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
 const PROGRAM: &str = "bin/nats-server";
+const CONFIG: &str = "nats.conf";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A running nats-server. It is killed when dropped.
 pub struct Nats {
-    child: Child,
+    service: Service,
     address: SocketAddr,
     monitor: SocketAddr,
-    config: PathBuf,
     runtime: tokio::runtime::Runtime,
     directory: TempDir,
 }
@@ -55,20 +54,16 @@ impl Nats {
     /// As [`start`](Self::start), with more lines of its configuration.
     pub fn start_with(more: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let config = directory.path().join("nats.conf");
-        let store = directory.path().join("store");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        // Between the choice of a port and its use another process can take it.
-        for _ in 0..4 {
-            let (address, monitor) = (free_address(), free_address());
+        let command = |[address, monitor]: &[SocketAddr; 2]| {
+            let store = directory.path().join("store");
             let text = format!("listen: \"{address}\"\nhttp: \"{monitor}\"\njetstream {{ store_dir: {store:?} }}\n{more}\n");
-            std::fs::write(&config, text).expect("the configuration can be written");
-            let mut child = spawn(&config);
-            if wait_ready(&mut child, monitor) {
-                return Nats { child, address, monitor, config, runtime, directory };
-            }
-        }
-        panic!("nats-server exits when it is started: {}", std::fs::read_to_string(&config).unwrap_or_default());
+            std::fs::write(directory.path().join(CONFIG), text).expect("the configuration can be written");
+            command(directory.path())
+        };
+        let log = directory.path().join("log");
+        let (service, [address, monitor]) = Service::start_on("nats-server", &log, command, |[_, monitor]| is_ready(*monitor));
+        Nats { service, address, monitor, runtime, directory }
     }
 
     /// `nats://` and the address.
@@ -76,13 +71,8 @@ impl Nats {
         format!("nats://{}", self.address)
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Settings for a stream of this server, with a fallback in `dir`.
-    pub fn settings(&self, stream: &str, dir: &std::path::Path) -> NatsSettings {
+    pub fn settings(&self, stream: &str, dir: &Path) -> NatsSettings {
         let mut settings = NatsSettings {
             servers: Servers(self.url()),
             subject: format!("{stream}.{{model_name}}"),
@@ -97,24 +87,23 @@ impl Nats {
 
     /// SIGSTOP: connections stay, and nothing is answered.
     pub fn pause(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it runs");
+        self.service.pause();
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("it runs");
+        self.service.resume();
     }
 
     /// kill -9.
     pub fn kill(&mut self) {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("it is gone");
+        self.service.kill();
     }
 
     /// Starts it again, with the same ports and data.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.config);
-        assert!(wait_ready(&mut self.child, self.monitor), "nats-server does not start again");
+        let (log, command, monitor) = (self.directory.path().join("log"), command(self.directory.path()), self.monitor);
+        self.service = Service::start_again("nats-server", &log, command, || is_ready(monitor));
     }
 
     /// Creates a stream of these subjects.
@@ -159,28 +148,13 @@ impl Nats {
     }
 }
 
-impl Drop for Nats {
-    fn drop(&mut self) {
-        // An error means that it has already exited.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn spawn(config: &std::path::Path) -> Child {
+fn command(directory: &Path) -> Command {
     let program = installed(PROGRAM).expect("nats-server is not installed: run tests/services/install.sh nats (it needs Go)");
-    let log = config.with_file_name("log");
     let mut command = Command::new(program);
-    command.arg("-c").arg(config).arg("-l").arg(log).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("nats-server starts")
+    command.arg("-c").arg(directory.join(CONFIG));
+    command
 }
 
-/// `false` when it has exited.
-fn wait_ready(child: &mut Child, monitor: SocketAddr) -> bool {
-    let mut exited = false;
-    wait_until("nats-server answers", LIMIT, || {
-        exited = child.try_wait().expect("its state").is_some();
-        exited || matches!(http("GET", monitor, "/healthz?js-enabled-only=true", ""), Ok((200, _)))
-    });
-    !exited
+fn is_ready(monitor: SocketAddr) -> bool {
+    matches!(http("GET", monitor, "/healthz?js-enabled-only=true", ""), Ok((200, _)))
 }

@@ -228,7 +228,6 @@ fn what_a_killed_process_left_is_stated_by_the_next() {
         let report = audited(dir.path());
         assert!(report.complete, "{report}");
         assert_eq!((report.total.accepted, report.total.stored), (2_000, 2_000), "{report}");
-        tamper(dir.path(), store, &[], &[]);
         let rows = match store {
             Store::Sqlite => stored::sqlite(dir.path()),
             Store::Parquet => stored::parquet(dir.path()),

@@ -4,6 +4,9 @@ use crate::{database, stored};
 use predlog::config::Store;
 use std::path::Path;
 
+/// The lane that is tampered with.
+const LANE: &str = "-00";
+
 /// The stored rows of a directory of Parquet files again, without some of them: by the same columns, in the same place.
 fn rewrite(path: &Path, keep: impl Fn(u64) -> bool, twice: impl Fn(u64) -> bool) {
     use arrow_array::cast::AsArray;
@@ -20,9 +23,11 @@ fn rewrite(path: &Path, keep: impl Fn(u64) -> bool, twice: impl Fn(u64) -> bool)
     for batch in builder.build().expect("Parquet") {
         let batch = batch.expect("a batch");
         let seqs = batch.column_by_name("seq").expect("seq").as_primitive::<Int64Type>().clone();
+        let writers = batch.column_by_name("writer").expect("writer").as_string::<i32>().clone();
         for row in 0..batch.num_rows() {
             let seq = seqs.value(row).cast_unsigned();
-            let times = u64::from(keep(seq)) * (1 + u64::from(twice(seq)));
+            let other = !writers.value(row).ends_with(LANE);
+            let times = u64::from(other || keep(seq)) * (1 + u64::from(!other && twice(seq)));
             (0..times).for_each(|_| writer.write(&batch.slice(row, 1)).expect("a row"));
         }
     }
@@ -31,11 +36,10 @@ fn rewrite(path: &Path, keep: impl Fn(u64) -> bool, twice: impl Fn(u64) -> bool)
 
 /// Removes and doubles rows of one lane, by their `seq`.
 pub fn tamper(dir: &Path, store: Store, remove: &[u64], double: &[u64]) {
-    let lane = "-00";
     match store {
         Store::Sqlite => {
             let database = database(dir);
-            let like = format!("%{lane}");
+            let like = format!("%{LANE}");
             for seq in remove {
                 let removed = database.execute(
                     "DELETE FROM predictions WHERE seq = ?1 AND writer LIKE ?2",

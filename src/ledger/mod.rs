@@ -51,6 +51,7 @@ pub enum Kind {
 
 impl Kind {
     /// From its name.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn named(name: &str) -> Option<Self> {
         [Kind::Accepted, Kind::Dropped, Kind::End].into_iter().find(|kind| kind.name() == name)
     }
@@ -142,6 +143,7 @@ impl Stated {
     }
 
     /// From a line that [`write_line`](Self::write_line) made. `None` for any other.
+    #[cfg(any(test, feature = "sqlite"))]
     pub(crate) fn from_line(line: &[u8]) -> Option<Self> {
         let timestamp = crate::record::timestamp_of_line(line)?;
         let line: Line = serde_json::from_slice(line).ok()?;
@@ -205,6 +207,7 @@ pub(crate) fn own_writer(process: Uuid) -> Writer {
 }
 
 /// Whether `writer` states entries, and logs no predictions.
+#[cfg(any(feature = "sqlite", feature = "kafka"))]
 pub(crate) fn is_ledger(writer: Writer) -> bool {
     writer.lane() >= ADOPTED_LANE
 }

@@ -11,9 +11,12 @@ use predlog::sink::nats::NatsSink;
 use predlog::sink::{Sink, SinkError};
 use predlog::stats::Stats;
 use predlog::{Config, Guard, Logger, Outcome};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -335,7 +338,7 @@ fn authentication_is_used_and_its_failure_is_told_without_the_secret() {
 #[test]
 fn wrong_settings_are_named() {
     for (wrong, said) in [
-        ("servers = \"nats://me:hunter2@h\"", "nats.servers=\"nats://***@h\": expected no credentials in it"),
+        ("servers = \"nats://me:hunter2@h\"", "nats.servers=\"***@h\": expected no credentials in it"),
         ("subject = \"a..{model_name}\"", "nats.subject=\"a..{model_name}\": expected something between two dots"),
         ("stream = \"a.b\"", "nats.stream=\"a.b\": expected 1 to 255 letters"),
         ("deadline = \"1ms\"", "nats.deadline=1ms: expected 100ms to"),
@@ -368,4 +371,45 @@ fn what_is_on_its_way_is_bounded_and_all_arrives() {
     }
     assert!(accepted > 10_000, "{accepted}");
     every_record_is_stored_once(&nats, &logger, guard, accepted);
+}
+
+#[test]
+fn what_is_posted_to_the_server_is_in_the_stream_and_check_says_what_is_missing() {
+    let (nats, dir) = (Nats::start(), tempfile::tempdir().expect("a temporary directory"));
+    let predlog = |command: &str| {
+        let mut predlog = Command::new(env!("CARGO_BIN_EXE_predlog"));
+        let dir = dir.path().to_str().expect("UTF-8");
+        predlog.arg(command).env_remove("PREDLOG_CONFIG").env_remove("RUST_LOG").env("PREDLOG_MODE", "nats");
+        predlog.env("PREDLOG_NATS__SERVERS", nats.url()).env("PREDLOG_NATS__FALLBACK__DIR", dir);
+        predlog
+    };
+    let check = predlog("check").output().expect("it runs");
+    let said = String::from_utf8_lossy(&check.stderr).into_owned();
+    assert!(!check.status.success() && said.contains("stream=predictions does not exist"), "{said}");
+
+    let mut serve = predlog("serve");
+    serve.args(["--addr", "127.0.0.1:0"]).env("PREDLOG_NATS__CREATE_STREAM", "true").stdout(Stdio::piped());
+    let mut serve = serve.spawn().expect("it starts");
+    let mut out = BufReader::new(serve.stdout.take().expect("its output"));
+    let mut greeting = String::new();
+    while !greeting.contains("and then: ") {
+        assert_ne!(out.read_line(&mut greeting).expect("its output"), 0, "it ended: {greeting}");
+    }
+    assert!(greeting.contains("predictions go to subject=predictions.{model_name}"), "{greeting}");
+    let url = greeting.split_whitespace().find(|word| word.starts_with("http://")).expect("its address");
+    let sent = json!({"id": "i-1", "model_name": "wine", "model_version": "1", "inputs": {"a": [1, "\u{1F377}"]}, "outputs": {"b": 5.2}});
+    let request = reqwest::blocking::Client::new().post(format!("{url}/v1/predictions")).json(&sent);
+    assert_eq!(request.send().expect("an answer").status(), 202);
+    wait_until("it is in the stream", LIMIT, || nats.stored("predictions").len() == 1);
+    kill_process(Pid::from_child(&serve), Signal::TERM).expect("it runs");
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).expect("its output");
+    assert!(serve.wait().expect("it ends").success() && rest.contains("stopped: accepted=1 delivered=1"), "{rest}");
+
+    let text = String::from_utf8(nats.stored("predictions").remove(0).payload).expect("UTF-8");
+    let fields = "\"model_name\":\"wine\",\"id\":\"i-1\",\"model_version\":\"1\",\"inputs\":{\"a\":[1,\"\u{1F377}\"]},\"outputs\":{\"b\":5.2},";
+    assert!(text.starts_with("{\"timestamp\":\"") && text.contains(fields) && text.contains(",\"writer\":\""), "{text}");
+    let check = predlog("check").output().expect("it runs");
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(check.status.success() && said.contains("stream=predictions takes subject=predictions.{model_name}"), "{said}");
 }

@@ -6,6 +6,7 @@ mod crash;
 mod stored;
 mod support;
 
+use async_nats::jetstream::stream;
 use predlog::Config;
 use predlog::config::nats::Servers;
 use predlog::config::{Mode, NatsSettings};
@@ -37,7 +38,6 @@ fn config(dir: &Path, server: &str) -> Config {
         mode: Mode::Nats,
         nats: NatsSettings {
             servers: Servers(server.to_owned()),
-            create_stream: true,
             // All kills are to be within it.
             duplicate_window: Duration::from_secs(3600),
             ..NatsSettings::default()
@@ -53,14 +53,20 @@ fn config(dir: &Path, server: &str) -> Config {
 fn kills() {
     let (nats, work) = (Nats::start(), tempfile::tempdir().expect("a temporary directory"));
     let dir = work.path().join("data");
+    let config = config(&dir, &nats.url());
+    let (subjects, duplicate_window) = (vec!["predictions.*".to_owned()], config.nats.duplicate_window);
+    nats.create_stream("predictions", stream::Config { subjects, duplicate_window, ..stream::Config::default() });
     let mut noted = Vec::new();
     for kill in 0..KILLS {
         let (seen, first) = (work.path().join(format!("seen-{kill}")), kill * crash::PER_CHILD);
         let mut child = Command::new(std::env::current_exe().expect("this program"));
         child.arg("child").arg(&dir).arg(nats.url()).arg(&seen).arg(first.to_string());
-        noted.push(crash::kill_at_random(child.spawn().expect("the child starts"), seen, first, Duration::from_millis(300)));
+        noted.push(crash::kill_at_random(child.spawn().expect("the child starts"), seen, first, Duration::from_millis(600)));
     }
-    crash::drain(&config(&dir, &nats.url()), || ());
+    let before = nats.info("predictions").state.messages;
+    assert!(before > 10_000, "the children sent only {before} before they were killed");
+    println!("  sent by the children before they were killed: {before}");
+    crash::drain(&config, || ());
     let rows: Vec<stored::Row> = nats.stored("predictions").iter().flat_map(Stored::lines).map(row).collect();
     crash::assert_stored("nats", &rows, &noted, KILLS as usize * 1_000);
 }

@@ -1,6 +1,6 @@
 //! A nats-server with JetStream, and what its streams have.
 
-use super::process::{Service, http, installed};
+use super::process::{Service, answers, installed};
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::{self, stream};
 use futures_util::{StreamExt, TryStreamExt};
@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 const PROGRAM: &str = "bin/nats-server";
 const CONFIG: &str = "nats.conf";
+/// Answers 200 once JetStream has recovered its streams.
+const READY: &str = "/healthz?js-enabled-only=true";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A running nats-server. It is killed when dropped.
@@ -62,7 +64,8 @@ impl Nats {
             command(directory.path())
         };
         let log = directory.path().join("log");
-        let (service, [address, monitor]) = Service::start_on("nats-server", &log, command, |[_, monitor]| is_ready(*monitor));
+        let (service, [address, monitor]) =
+            Service::start_on("nats-server", &log, command, |[_, monitor]| answers(*monitor, READY));
         Nats { service, address, monitor, runtime, directory }
     }
 
@@ -103,7 +106,7 @@ impl Nats {
     /// Starts it again, with the same ports and data.
     pub fn restart(&mut self) {
         let (log, command, monitor) = (self.directory.path().join("log"), command(self.directory.path()), self.monitor);
-        self.service = Service::start_again("nats-server", &log, command, || is_ready(monitor));
+        self.service = Service::start_again("nats-server", &log, command, || answers(monitor, READY));
     }
 
     /// Creates a stream of these subjects.
@@ -153,8 +156,4 @@ fn command(directory: &Path) -> Command {
     let mut command = Command::new(program);
     command.arg("-c").arg(directory.join(CONFIG));
     command
-}
-
-fn is_ready(monitor: SocketAddr) -> bool {
-    matches!(http("GET", monitor, "/healthz?js-enabled-only=true", ""), Ok((200, _)))
 }

@@ -4,7 +4,9 @@ use super::Problem;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
-use std::path::{Path, PathBuf};
+#[cfg(any(feature = "kafka", feature = "nats"))]
+use std::path::Path;
+use std::path::PathBuf;
 
 /// How many records a message has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

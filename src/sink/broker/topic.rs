@@ -60,13 +60,11 @@ impl TopicTemplate {
     }
 
     /// The one topic of all models, if there is one.
-    #[cfg(any(feature = "kafka", test))]
     pub(crate) fn fixed(&self) -> Option<&str> {
         self.after.is_none().then_some(&self.before)
     }
 
     /// All topics of the template, as NATS writes it: `*` is any one token.
-    #[cfg(feature = "nats")]
     pub(crate) fn wildcard(&self) -> String {
         let Some(after) = &self.after else { return self.before.clone() };
         let (before, after) = (self.before.rsplit_once('.'), after.split_once('.'));
@@ -178,7 +176,6 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "nats")]
     #[test]
     fn a_wildcard_stands_for_the_token_with_the_model() {
         for (template, wildcard) in

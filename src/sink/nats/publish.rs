@@ -99,6 +99,8 @@ struct Publisher {
     shared: Arc<Shared>,
     commands: UnboundedReceiver<Command>,
     wanted: Wanted,
+    /// A stream that is to be made has been asked for: what is sent before it is there would be refused.
+    asked: bool,
     /// Not sent yet, oldest first.
     waiting: VecDeque<Outgoing>,
     /// Sent, oldest first: a place is empty when its message has its answer.
@@ -140,6 +142,7 @@ pub(super) async fn run(
         inbox,
         shared,
         commands,
+        asked: !settings.create_stream,
         wanted,
         waiting: VecDeque::new(),
         sent: VecDeque::new(),
@@ -170,7 +173,7 @@ impl Publisher {
                     Some(Command::Ask) => self.ask(),
                     None => return,
                 },
-                Some(event) = events.recv() => self.happened(event),
+                Some(event) = events.recv() => self.happened(event).await,
                 () = until(next_deadline) => self.expire(Instant::now()),
                 () = tokio::time::sleep(RETRY), if client_is_full => {}
             }
@@ -179,7 +182,7 @@ impl Publisher {
 
     /// Sends what may be on its way at one time. `false` when the client has no room.
     fn send(&mut self) -> bool {
-        if self.client.connection_state() != State::Connected {
+        if self.client.connection_state() != State::Connected || !self.asked {
             return true;
         }
         while self.sent.len() < UNACKED && self.sent_bytes < UNACKED_BYTES {
@@ -242,10 +245,18 @@ impl Publisher {
         self.fail(&why, |message| now >= message.since + deadline);
     }
 
-    fn happened(&mut self, event: Event) {
+    async fn happened(&mut self, event: Event) {
         tracing::debug!(%event, "nats");
         match event {
-            Event::Connected => *self.shared.last_error.lock() = None,
+            Event::Connected => {
+                *self.shared.last_error.lock() = None;
+                if !self.asked
+                    && let Err(error) = self.wanted.ask(&self.client).await
+                {
+                    tracing::debug!(error, "the stream is not there yet; the next probe asks again");
+                }
+                self.asked = true;
+            }
             // What was on its way may be stored or not: its acknowledgement would have come by this connection.
             Event::Disconnected => {
                 *self.shared.last_error.lock() = Some("the connection was lost".to_owned());

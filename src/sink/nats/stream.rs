@@ -54,7 +54,7 @@ impl Wanted {
     async fn look(&self, client: &Client) -> Result<(), String> {
         let name = &self.name;
         // An inbox for each question: the client would keep its own entry for one that is never answered.
-        let request = Request::new().payload(Bytes::new()).inbox(client.new_inbox()).timeout(Some(ANSWER_WITHIN));
+        let request = Request::new().payload(Bytes::new()).inbox(client.new_inbox()).timeout(None);
         let answer =
             client.send_request(format!("$JS.API.STREAM.INFO.{name}"), request).await.map_err(|error| match error.kind() {
                 RequestErrorKind::NoResponders => "the servers have no JetStream, or not for this account: enable it".to_owned(),

@@ -5,7 +5,7 @@ use super::{Run, Target};
 use crate::error::{Error, ErrorKind};
 use crate::ledger::{Stated, is_ledger};
 use crate::record::{raw_model_name, timestamp_of_line, writer_of_line};
-use crate::sink::kafka::settings::KafkaSettings;
+use crate::sink::kafka::settings::{Format, KafkaSettings};
 use crate::sink::kafka::{Topics, topics};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
@@ -29,6 +29,10 @@ const CONSUMER: [(&str, &str); 5] = [
 impl Run<'_> {
     /// The topics as they are when this is called: what comes later is not looked at.
     pub(super) fn kafka(&mut self, settings: &KafkaSettings, dir: Option<&std::path::Path>) -> Result<(), Error> {
+        if settings.format != Format::Json {
+            let why = "kafka.format: predlog audit reads topics whose messages are lines: expected \"json\"";
+            return Err(Error::new(ErrorKind::Config, why));
+        }
         let failed = |why: String| Error::new(ErrorKind::Storage, format!("kafka.brokers={}: {why}", settings.brokers));
         let Topics { mut client, ledger, is_ours } = topics(settings).map_err(failed)?;
         CONSUMER.iter().for_each(|(name, value)| {

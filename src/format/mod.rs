@@ -2,11 +2,19 @@
 //!
 //! ```text
 //! lines of one model -> infer (column types) -> decode (Arrow columns) -> parquet (writer properties) -> seal (sorted, bounded, published)
+//!               ... -> infer -> wire (typed values) -> connect_json | avro (a message for each line)
 //! ```
 //!
 //! It knows no sink and no logger: lines come in as bytes, times are UTC microseconds.
 
 pub mod path;
+
+#[cfg(feature = "avro")]
+pub(crate) mod avro;
+#[cfg(all(feature = "kafka", feature = "parquet"))]
+pub(crate) mod connect_json;
+#[cfg(all(feature = "kafka", feature = "parquet"))]
+pub(crate) mod wire;
 
 #[cfg(feature = "parquet")]
 pub mod decode;

@@ -26,6 +26,11 @@ struct Slot {
     marks: Vec<Mark>,
     /// A bit for each message that is owned: by the broker, or by the dead letters.
     owned: Vec<u64>,
+    /// The lines of messages that are something else, one after another, and where each ends.
+    #[cfg(feature = "kafka")]
+    lines: Vec<u8>,
+    #[cfg(feature = "kafka")]
+    ends: Vec<usize>,
 }
 
 impl Slot {
@@ -60,7 +65,19 @@ impl Flight {
     /// A new batch; its slot's name.
     pub(crate) fn begin(&mut self, batch: u64, live: bool) -> u16 {
         let (marks, owned) = self.spare.pop().unwrap_or_default();
-        self.slots.push_back(Slot { batch, live, messages: 0, outstanding: 0, failed: 0, marks, owned });
+        self.slots.push_back(Slot {
+            batch,
+            live,
+            messages: 0,
+            outstanding: 0,
+            failed: 0,
+            marks,
+            owned,
+            #[cfg(feature = "kafka")]
+            lines: Vec::new(),
+            #[cfg(feature = "kafka")]
+            ends: Vec::new(),
+        });
         (self.first + self.slots.len() as u64 - 1) as u16
     }
 
@@ -72,6 +89,25 @@ impl Flight {
             slot.messages += messages;
             slot.owned.resize(slot.messages.div_ceil(64), 0);
         }
+    }
+
+    /// Keeps the line of the newest message, for the case that no broker takes what was made of it.
+    #[cfg(all(feature = "kafka", feature = "parquet"))]
+    pub(crate) fn keep_line(&mut self, slot: u16, index: u32, line: &[u8]) {
+        if let Some(slot) = self.slot(slot) {
+            slot.ends.resize(index as usize, slot.lines.len());
+            slot.lines.extend_from_slice(line);
+            slot.ends.push(slot.lines.len());
+        }
+    }
+
+    /// The line of a message, if it was kept.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn line(&mut self, slot: u16, index: u32) -> Option<&[u8]> {
+        let (slot, index) = (self.slot(slot)?, index as usize);
+        let end = *slot.ends.get(index)?;
+        let start = index.checked_sub(1).and_then(|before| slot.ends.get(before)).copied().unwrap_or(0);
+        slot.lines.get(start..end).filter(|line| !line.is_empty())
     }
 
     /// The broker, or the dead letters, have the message.
@@ -165,6 +201,20 @@ mod tests {
         let seqs = &kept[&Writer::new(Uuid::from_u128(1), 0)];
         assert_eq!(seqs.iter().collect::<Vec<_>>(), [(3, 3)]);
         assert_eq!(flight.failing(), None);
+    }
+
+    #[cfg(all(feature = "kafka", feature = "parquet"))]
+    #[test]
+    fn lines_are_kept_for_the_messages_that_are_something_else() {
+        let mut flight = Flight::default();
+        let slot = flight.begin(7, true);
+        flight.keep_line(slot, 1, b"one");
+        flight.keep_line(slot, 2, b"two");
+        flight.keep_line(slot, 5, b"five");
+        let lines: Vec<Option<&[u8]>> = Vec::from([None, Some(b"one".as_slice()), Some(b"two"), None, None, Some(b"five"), None]);
+        for (index, line) in lines.into_iter().enumerate() {
+            assert_eq!(flight.line(slot, index as u32), line);
+        }
     }
 
     #[test]

@@ -106,7 +106,7 @@ fn is_legal(c: char, others: &[char]) -> bool {
 }
 
 /// Each byte that the broker does not take becomes `_` and two upper-case hex digits; so does a `_` that would otherwise be read as one of these.
-fn escape(name: &str, legal: &[char]) -> String {
+pub(crate) fn escape(name: &str, legal: &[char]) -> String {
     let bytes = name.as_bytes();
     let mut out = String::with_capacity(bytes.len());
     for (at, &byte) in bytes.iter().enumerate() {

@@ -1,5 +1,7 @@
 //! From the lines of a batch to messages in librdkafka's hands.
 
+#[cfg(feature = "parquet")]
+use super::encoded::Encoder;
 use super::produce::{Header, Natives, Outgoing, Producer, Topic};
 use super::reports::{Opaque, Reports};
 use super::settings::{KafkaSettings, Key, Packing};
@@ -12,6 +14,7 @@ use crate::sink::broker::packing::{Pack, Packer, Place};
 use crate::sink::broker::topic::TopicTemplate;
 use rdkafka::producer::Producer as _;
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::sync::Arc;
 
 /// Records without a key go to one partition in runs of this many, so that a replay is cut the same way whatever its batches are.
@@ -26,14 +29,20 @@ pub(super) struct Messages {
     template: TopicTemplate,
     key: Key,
     packing: Packing,
-    headers: bool,
-    max_payload: usize,
+    pub(super) headers: bool,
+    pub(super) max_payload: usize,
     /// By the raw text of a model's name; of one topic for all, by nothing.
     by_model: HashMap<Vec<u8>, usize>,
-    topics: Vec<Topic>,
+    pub(super) topics: Vec<Topic>,
     ledger: Option<Topic>,
-    natives: Natives,
+    pub(super) natives: Natives,
     packer: Packer,
+    /// Makes values of lines; without it a value is a line.
+    #[cfg(feature = "parquet")]
+    pub(super) encoder: Option<Encoder>,
+    /// The value that was made last.
+    #[cfg(feature = "parquet")]
+    pub(super) value: Vec<u8>,
 }
 
 impl std::fmt::Debug for Messages {
@@ -55,18 +64,22 @@ pub(super) trait Topics {
 }
 
 /// The batch at hand.
-struct Flow<'a> {
-    reports: &'a Reports,
-    slot: u16,
-    next: u32,
+pub(super) struct Flow<'a> {
+    pub(super) reports: &'a Reports,
+    pub(super) slot: u16,
+    pub(super) next: u32,
     marks: Vec<Mark>,
     group: Vec<Outgoing<'a>>,
     group_topic: usize,
+    /// What records of the batch must wait for.
+    pub(super) waits: Result<(), String>,
 }
 
 impl Messages {
-    pub(super) fn new(settings: &KafkaSettings, template: TopicTemplate) -> Self {
-        Messages {
+    /// # Errors
+    /// The settings make no encoder.
+    pub(super) fn new(settings: &KafkaSettings, template: TopicTemplate) -> Result<Self, String> {
+        Ok(Messages {
             template,
             key: settings.key,
             packing: settings.packing,
@@ -77,7 +90,19 @@ impl Messages {
             ledger: None,
             natives: Natives::default(),
             packer: Packer::default(),
-        }
+            #[cfg(feature = "parquet")]
+            encoder: Encoder::open(settings)?,
+            #[cfg(feature = "parquet")]
+            value: Vec::new(),
+        })
+    }
+
+    /// What records wait for beside the brokers, if any do.
+    pub(super) fn waits_for(&mut self) -> Option<String> {
+        #[cfg(feature = "parquet")]
+        return self.encoder.as_mut().and_then(Encoder::waits_for);
+        #[cfg(not(feature = "parquet"))]
+        None
     }
 
     /// The client was replaced: its topics go with it.
@@ -97,12 +122,17 @@ impl Messages {
         topics: &dyn Topics,
     ) -> Result<(), String> {
         let reports = producer.context().clone();
-        let mut flow =
-            Flow { reports: &reports, slot, next: 0, marks: Vec::new(), group: Vec::with_capacity(GROUP), group_topic: 0 };
+        let group = Vec::with_capacity(GROUP);
+        let mut flow = Flow { reports: &reports, slot, next: 0, marks: Vec::new(), group, group_topic: 0, waits: Ok(()) };
         for chunk in &batch.chunks {
             let skip = skip.get(&chunk.writer);
             if is_ledger(chunk.writer) {
                 self.send_statements(&mut flow, chunk, producer, topics)?;
+                continue;
+            }
+            #[cfg(feature = "parquet")]
+            if self.encoder.is_some() {
+                self.send_encoded(&mut flow, chunk, skip, producer, topics)?;
                 continue;
             }
             for (seq, line) in chunk.lines() {
@@ -110,7 +140,7 @@ impl Messages {
                     continue;
                 }
                 let topic = self.topic_of(line, producer, topics)?;
-                let hash = if self.key == Key::None { run_hash(chunk.writer, seq) } else { 0 };
+                let hash = self.hash_of(chunk.writer, seq);
                 if self.packing == Packing::Ndjson {
                     let key = self.key_of(line).map(<[u8]>::to_vec);
                     let place = Place { topic, key, hash };
@@ -133,10 +163,10 @@ impl Messages {
         for pack in self.packer.finish() {
             self.send_pack(&mut flow, pack);
         }
-        Ok(())
+        flow.waits
     }
 
-    fn topic_of(&mut self, line: &[u8], producer: &Arc<Producer>, topics: &dyn Topics) -> Result<usize, String> {
+    pub(super) fn topic_of(&mut self, line: &[u8], producer: &Arc<Producer>, topics: &dyn Topics) -> Result<usize, String> {
         let model = match self.template.fixed() {
             Some(_) => &[][..],
             None => raw_model_name(line).ok_or("a line is not one that log() made")?,
@@ -191,12 +221,17 @@ impl Messages {
     }
 
     /// The text of the key as the line has it: what JSON escapes in an id stays escaped, in each try in the same way.
-    fn key_of<'a>(&self, line: &'a [u8]) -> Option<&'a [u8]> {
+    pub(super) fn key_of<'a>(&self, line: &'a [u8]) -> Option<&'a [u8]> {
         match self.key {
             Key::Id => raw_id(line),
             Key::ModelName => raw_model_name(line),
             Key::None => None,
         }
+    }
+
+    /// What the partition of a record without a key is made of.
+    pub(super) fn hash_of(&self, writer: Writer, seq: u64) -> u16 {
+        if self.key == Key::None { run_hash(writer, seq) } else { 0 }
     }
 
     fn send_group(&mut self, flow: &mut Flow<'_>) {
@@ -230,14 +265,17 @@ impl Messages {
     }
 }
 
-/// Headers say whose records a message has when all are of one writer; the lines themselves always do.
-fn with_headers(
-    topic: &Topic,
-    message: &Outgoing<'_>,
-    kind: &'static std::ffi::CStr,
+fn with_headers(topic: &Topic, message: &Outgoing<'_>, kind: &'static CStr, content: &[u8], marks: &[Mark], reports: &Reports) {
+    headers_of(kind, content, marks, None, |headers| topic.produce_with_headers(message, headers, reports));
+}
+
+/// Gives `send` the headers. They say whose records a message has when all are of one writer; the lines themselves always do.
+pub(super) fn headers_of(
+    kind: &'static CStr,
     content: &[u8],
     marks: &[Mark],
-    reports: &Reports,
+    more: Option<Header<'_>>,
+    send: impl FnOnce(&[Header<'_>]),
 ) {
     let (Some(first), Some(last)) = (marks.first(), marks.last()) else { return };
     let writer = first.writer.to_string();
@@ -247,13 +285,14 @@ fn with_headers(
         seqs.push('-');
         seqs.push_str(digits.1.format(last.last_seq));
     }
-    let headers = [
-        Header { name: kind, value: content },
-        Header { name: c"predlog-writer", value: writer.as_bytes() },
-        Header { name: c"predlog-seq", value: seqs.as_bytes() },
-    ];
     let one_writer = marks.iter().all(|mark| mark.writer == first.writer);
-    topic.produce_with_headers(message, if one_writer { &headers } else { &headers[..1] }, reports);
+    let mut headers = vec![Header { name: kind, value: content }];
+    if one_writer {
+        headers.push(Header { name: c"predlog-writer", value: writer.as_bytes() });
+        headers.push(Header { name: c"predlog-seq", value: seqs.as_bytes() });
+    }
+    headers.extend(more);
+    send(&headers);
 }
 
 /// Where a run of a writer's records goes: the same number for the same run, and other runs elsewhere.

@@ -3,10 +3,13 @@
 //! A record that has failed may still have been written: its replay has the same key, writer and seq, lands in the same partition, and whoever
 //! stores the topic keeps one of the two. Within a process nothing that was acknowledged is sent again.
 
+pub mod registry;
 pub mod settings;
 
 #[cfg(feature = "kafka")]
 mod client;
+#[cfg(all(feature = "kafka", feature = "parquet"))]
+mod encoded;
 #[cfg(feature = "kafka")]
 mod messages;
 #[cfg(feature = "kafka")]
@@ -28,13 +31,14 @@ pub(crate) use sink::{Topics, check, topics};
 use super::broker::Problem;
 use super::broker::settings::Packing;
 use super::broker::topic::{KAFKA, TopicTemplate};
-use settings::{KafkaSettings, Key};
+use settings::{Format, KafkaSettings, Key};
 
 /// What is wrong with the settings, each key by itself or with another.
 pub(crate) fn problems(settings: &KafkaSettings) -> Vec<Problem> {
     let mut problems = settings.tls.problems();
     problems.extend(settings.sasl.problems(&settings.properties));
     problems.extend(settings.fallback.problems("kafka"));
+    problems.extend(format_problems(settings));
     let mut wrong = |key: &str, value: String, expected: String| problems.push(Problem { key: key.to_owned(), value, expected });
     if let Err(expected) = TopicTemplate::parse(&settings.topic, &KAFKA) {
         wrong("kafka.topic", format!("{:?}", settings.topic), expected);
@@ -45,6 +49,29 @@ pub(crate) fn problems(settings: &KafkaSettings) -> Vec<Problem> {
     if settings.packing == Packing::Ndjson && settings.key == Key::Id {
         let expected = "kafka.key = \"none\" or \"model_name\": a message of many records has no one id".to_owned();
         wrong("kafka.packing", "\"ndjson\" with kafka.key=\"id\"".to_owned(), expected);
+    }
+    problems
+}
+
+/// What is wrong with the format, by itself or with other keys.
+fn format_problems(settings: &KafkaSettings) -> Vec<Problem> {
+    let (name, feature, built) = match settings.format {
+        Format::Json => return Vec::new(),
+        Format::ConnectJson => ("connect-json", "parquet", cfg!(feature = "parquet")),
+        Format::Avro => ("avro", "avro", cfg!(feature = "avro")),
+    };
+    let mut problems = Vec::new();
+    let mut wrong = |key: &str, value: String, expected: String| problems.push(Problem { key: key.to_owned(), value, expected });
+    if !built {
+        let expected = format!("\"json\": this build was made without the feature `{feature}`");
+        wrong("kafka.format", format!("\"{name}\""), expected);
+    }
+    if settings.packing == Packing::Ndjson {
+        let expected = format!("kafka.packing = \"none\": a message of kafka.format=\"{name}\" is one record");
+        wrong("kafka.packing", "\"ndjson\"".to_owned(), expected);
+    }
+    if settings.format == Format::Avro {
+        problems.extend(settings.registry.problems(!settings.topic.contains("{model_name}")));
     }
     problems
 }

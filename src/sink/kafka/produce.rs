@@ -81,6 +81,11 @@ impl Topic {
         Ok(Topic { name: name.to_owned(), native, producer: Arc::clone(producer) })
     }
 
+    #[cfg(feature = "parquet")]
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Hands messages over. Those that librdkafka does not take are reported as refused.
     pub(super) fn produce(&self, messages: &[Outgoing<'_>], natives: &mut Natives, reports: &Reports) {
         for group in messages.chunks(GROUP) {

@@ -66,9 +66,11 @@ impl Reports {
         self.failed(opaque, code, topic, payload);
     }
 
-    /// A message that there is no topic for, and that must not hold up others.
+    /// A message that cannot be sent, and that must not hold up others.
     pub(super) fn bury(&self, opaque: Opaque, topic: &str, reason: &str, payload: &[u8]) {
-        let poison = Poison { topic: topic.to_owned(), reason: reason.to_owned(), lines: payload.to_vec(), opaque };
+        // One that is not its line has that kept beside it.
+        let lines = self.flight.lock().line(opaque.slot, opaque.index).unwrap_or(payload).to_vec();
+        let poison = Poison { topic: topic.to_owned(), reason: reason.to_owned(), lines, opaque };
         self.poison.lock().push(poison);
     }
 

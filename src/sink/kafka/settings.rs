@@ -2,6 +2,7 @@
 
 pub use crate::sink::broker::settings::{FallbackSettings, Packing, Secret};
 
+use super::registry::RegistrySettings;
 use crate::sink::broker::Problem;
 use crate::sink::broker::settings::HIDDEN;
 use bytesize::ByteSize;
@@ -43,6 +44,8 @@ pub struct KafkaSettings {
     pub partitions: u32,
     /// Replicas of a topic that is created.
     pub replication: u16,
+    /// The Schema Registry of `format = "avro"`.
+    pub registry: RegistrySettings,
     /// Where records go while Kafka does not take them.
     pub fallback: FallbackSettings,
     /// Encryption.
@@ -69,6 +72,7 @@ impl Default for KafkaSettings {
             create_topics: false,
             partitions: 6,
             replication: 1,
+            registry: RegistrySettings::default(),
             fallback: FallbackSettings::default(),
             tls: TlsSettings::default(),
             sasl: SaslSettings::default(),
@@ -95,6 +99,10 @@ pub enum Key {
 pub enum Format {
     /// The JSON of the record.
     Json,
+    /// JSON with its schema, as Kafka Connect's JsonConverter reads it.
+    ConnectJson,
+    /// Avro, with its schema in a Schema Registry.
+    Avro,
 }
 
 /// How batches of messages are compressed.

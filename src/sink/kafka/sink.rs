@@ -69,7 +69,7 @@ impl KafkaSink {
         }
         let max_bytes = settings.fallback.max_bytes.as_u64();
         Ok(KafkaSink {
-            messages: Messages::new(&settings, template.clone()),
+            messages: Messages::new(&settings, template.clone())?,
             dead_letters: DeadLetters::new(&settings.fallback.dir, NAME, process, max_bytes),
             settings,
             template,
@@ -213,6 +213,9 @@ impl Sink for KafkaSink {
             return Err(unavailable(why));
         }
         self.prober.probe(&self.producer, self.template.fixed(), PATIENCE).map_err(unavailable)?;
+        if let Some(why) = self.messages.waits_for() {
+            return Err(unavailable(why));
+        }
         self.down = None;
         Ok(())
     }

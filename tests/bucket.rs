@@ -154,7 +154,7 @@ fn faults(store: Store) {
     }
     let status = command("drain", &faults).status().expect("the last start");
     assert!(status.success(), "{status}");
-    let rows = objects(&faults.minio, &format!("{store:?}"));
+    let rows = objects(&faults.minio, &format!("{store:?}/predictions"));
     crash::assert_stored(&format!("{store:?} in the bucket"), &rows, &noted, 10_000);
     let options = ReadOptions { under: String::new(), env: faults.minio.env() };
     let read = read_table("duckdb", &format!("s3://{BUCKET}/{store:?}/predictions"), &options);

@@ -1,7 +1,7 @@
 //! Kafka is stopped, killed, cut off, full, without its topic, or refuses the client; the logger is killed, alone and together with the broker: `log()` answers
 //! all the while, memory stays bounded, and when it is over every accepted (writer, seq) is on the topic.
 //!
-//! This program is its own child: `child <dir> <brokers> <seen> <first> <rate> <packed>` (see `crash::log_until_killed`), and `full`, in a mount namespace of its own,
+//! This program is its own child: `case <name>`; `child <dir> <brokers> <seen> <first> <rate> <packed>` (see `crash::log_until_killed`), and `full`, in a mount namespace of its own,
 //! whose disk is a tmpfs.
 
 mod crash;
@@ -55,9 +55,18 @@ fn main() {
         Some("--list") => return,
         _ => {}
     }
+    if let [word, name] = &arguments[..]
+        && word == "case"
+    {
+        let case = CASES.iter().find(|case| case.0 == name).expect("a case");
+        return case.1();
+    }
     let only = arguments.iter().find(|argument| !argument.starts_with('-'));
-    for (name, case) in CASES.iter().filter(|(name, _)| only.is_none_or(|only| name.contains(only.as_str()))) {
-        case();
+    for (name, _) in CASES.iter().filter(|(name, _)| only.is_none_or(|only| name.contains(only.as_str()))) {
+        // In a process of its own, so that its memory is its own.
+        let this = std::env::current_exe().expect("this program");
+        let status = Command::new(this).args(["case", name]).status().expect("the case starts");
+        assert!(status.success(), "case {name:?} failed with {status}");
         println!("test {name} ... ok");
     }
     println!("{} passed, 0 failed", CASES.len());
@@ -87,8 +96,6 @@ struct Run {
 
 impl Run {
     fn start(brokers: &str) -> Self {
-        // What an earlier case read from its topic does not count.
-        std::fs::write("/proc/self/clear_refs", "5").expect("this is Linux");
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = config(dir.path(), brokers);
         let (logger, guard) = Logger::open(&config).expect("the logger opens, whatever the brokers do");
@@ -170,7 +177,7 @@ impl Run {
     }
 }
 
-/// The largest resident memory of this process since the run started.
+/// The largest resident memory of this process so far.
 fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");

@@ -1,7 +1,7 @@
 //! The ledger: what each process says of the records that it accepted, so that `predlog audit` can prove that none is missing.
 //!
 //! An entry is a record of its own, under the reserved name [`LEDGER_MODEL`]: it goes through the same sink, spool and upload, once like any other.
-//! Its writer is a lane that takes no predictions: [`OWN_LANE`] of the process that states, or [`ADOPTED_LANE`] of a dead process for which another
+//! Its writer is a lane that takes no predictions: lane `ff` of the process that states, or lane `fe` of a dead process for which another
 //! one states. Its `inputs` are an [`Entry`]. Sinks keep entries apart from predictions: `ledger/date=…/` beside `predictions/`, a table `ledger`.
 
 pub(crate) mod count;

@@ -23,7 +23,8 @@ pub struct Nats {
     service: Service,
     address: SocketAddr,
     monitor: SocketAddr,
-    runtime: tokio::runtime::Runtime,
+    /// Taken when this is dropped.
+    runtime: Option<tokio::runtime::Runtime>,
     directory: TempDir,
 }
 
@@ -47,7 +48,20 @@ impl Stored {
     }
 }
 
+impl Drop for Nats {
+    fn drop(&mut self) {
+        // A test may itself run in a runtime, where another may not be waited for.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 impl Nats {
+    fn runtime(&self) -> &tokio::runtime::Runtime {
+        self.runtime.as_ref().expect("it is taken by the drop alone")
+    }
+
     /// Starts it on free ports.
     pub fn start() -> Self {
         Self::start_with("")
@@ -66,7 +80,7 @@ impl Nats {
         let log = directory.path().join("log");
         let (service, [address, monitor]) =
             Service::start_on("nats-server", &log, command, |[_, monitor]| answers(*monitor, READY));
-        Nats { service, address, monitor, runtime, directory }
+        Nats { service, address, monitor, runtime: Some(runtime), directory }
     }
 
     /// `nats://` and the address.
@@ -141,7 +155,7 @@ impl Nats {
     }
 
     fn block_on<T, F: Future<Output = T>>(&self, work: impl FnOnce(jetstream::Context) -> F) -> T {
-        self.runtime.block_on(async {
+        self.runtime().block_on(async {
             let client = async_nats::connect(self.url()).await.expect("the server answers");
             let done = tokio::time::timeout(LIMIT, work(jetstream::new(client))).await;
             done.unwrap_or_else(|_| {

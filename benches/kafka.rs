@@ -3,7 +3,11 @@
 //! Records of 12 features, about 360 bytes, to a real broker on this machine until every delivery report is there, acks=all, idempotent, lz4: predlog's sink
 //! with lines already encoded, and typed predictions through `log()`, beside a bare loop around rdkafka's `ThreadedProducer` with the same lines, keys and
 //! properties. Each in a process of its own, in turn, so that CPU time and peak memory are its own.
+//!
+//! The broker is one that `tests/services/install.sh kafka` has installed, or the one that PREDLOG_BENCH_BROKERS names, with a topic "predictions".
 
+#[path = "../tests/support/mod.rs"]
+mod services;
 mod support;
 
 use bytesize::ByteSize;
@@ -19,6 +23,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use services::kafka::{Kafka, Options};
 use std::collections::VecDeque;
 use std::process::Command;
 use std::sync::Arc;
@@ -28,6 +33,7 @@ use support::{cpu_seconds, features, median, peak_rss_mib};
 use uuid::Uuid;
 
 const ROUNDS: usize = 5;
+const PARTITIONS: i32 = 6;
 /// Distinct lines; a run sends them again and again.
 const LINES: u64 = 200_000;
 /// Records of a batch, as the worker cuts them.
@@ -62,8 +68,12 @@ fn main() {
         println!("{seconds} {} {}", cpu_seconds(), peak_rss_mib());
         return;
     }
-    let brokers =
-        std::env::var("PREDLOG_BENCH_BROKERS").expect("PREDLOG_BENCH_BROKERS names a broker with a topic \"predictions\"");
+    let mut broker = None;
+    let brokers = std::env::var("PREDLOG_BENCH_BROKERS").unwrap_or_else(|_| {
+        let started = broker.insert(Kafka::start(&Options::default()));
+        started.create_topic("predictions", PARTITIONS);
+        started.bootstrap()
+    });
     let mut figures = vec![[Vec::new(), Vec::new(), Vec::new()]; RUNS.len()];
     for round in 0..ROUNDS {
         for (figures, (name, _)) in figures.iter_mut().zip(RUNS) {

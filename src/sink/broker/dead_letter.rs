@@ -78,7 +78,7 @@ impl DeadLetters {
         if used >= self.max_bytes {
             let (dir, most) = (self.dir.display(), self.max_bytes);
             return Err(format!(
-                "dead letters in {dir} have {used} of {}.fallback.max_bytes={most} bytes: look at them, and run predlog replay or remove them",
+                "dead letters in {dir} have {used} of {}.fallback.max_bytes={most} bytes: look at them, and move them elsewhere",
                 self.sink
             ));
         }

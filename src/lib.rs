@@ -1,6 +1,8 @@
 //! predlog keeps every prediction of a model server: in SQLite or Parquet, uploaded in batches, without slowing the server.
 #![warn(missing_docs)]
 
+#[cfg(feature = "archive")]
+pub mod archive;
 #[cfg(feature = "cli")]
 pub mod audit;
 pub mod batch;

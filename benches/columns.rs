@@ -211,7 +211,7 @@ fn infer(lines: &[String]) -> ModelSchema {
 
 fn encode<'a>(schema: &ModelSchema, rows: usize, batches: impl IntoIterator<Item = &'a RecordBatch>) -> usize {
     let schema = arrow_schema(schema);
-    let properties = writer_properties(&schema, MODEL, rows as u64).expect("properties");
+    let properties = writer_properties(&schema, MODEL, rows as u64, Order::Timestamp).expect("properties");
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options).expect("a writer");
     for batch in batches {
@@ -287,7 +287,7 @@ fn seal_table(table: &mut Table, schema: &ModelSchema, lines: &[String], text: &
     let peer = || {
         let arrow = arrow_schema(schema);
         let file = tempfile::tempfile().expect("a file");
-        let properties = writer_properties(&arrow, MODEL, table.rows as u64).expect("properties");
+        let properties = writer_properties(&arrow, MODEL, table.rows as u64, Order::Timestamp).expect("properties");
         let mut writer = ArrowWriter::try_new(file, Arc::clone(&arrow), Some(properties)).expect("a writer");
         arrow_json(schema, text, |batch| writer.write(&batch).expect("written"));
         writer.close().expect("written");

@@ -25,6 +25,8 @@ pub mod record;
 pub mod retry;
 pub mod rotation;
 pub mod seqs;
+#[cfg(any(feature = "cli", feature = "archive"))]
+mod seqset;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod ship;

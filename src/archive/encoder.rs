@@ -53,6 +53,13 @@ pub enum Pushed {
     },
     /// It cannot be stored, for this reason. Nothing of it is in the range; the engine sends it to the dead letters, or stops, as the settings say.
     Rejected(String),
+    /// Some of its records are in the range, the others cannot be stored.
+    Partly {
+        /// Rows that it added.
+        rows: u64,
+        /// The text of each of the others, and why.
+        rejected: Vec<(Vec<u8>, String)>,
+    },
     /// The range must end before this message: push it to the next one. Decided by messages alone, never by time or memory, and never for the first.
     Rotate,
 }
@@ -80,6 +87,11 @@ pub trait Encoder: Send {
     fn is_due(&self, now: Timestamp) -> bool {
         let _ = now;
         false
+    }
+
+    /// What [`Format::restore`] must be given to go on after this range, if anything; asked for once, before [`finish`](Encoder::finish).
+    fn state(&mut self) -> Option<Vec<u8>> {
+        None
     }
 
     /// Ends the range.
@@ -116,4 +128,14 @@ pub trait Format: Send + Sync {
     /// # Errors
     /// It cannot be opened now; the engine tries again.
     fn open(&self, topic: &str, partition: i32, first_offset: i64) -> Result<Box<dyn Encoder>, EncodeError>;
+
+    /// A topic partition is taken over, with the state that was stored with its offset, if there was one. Encoders that were opened for it
+    /// before are gone.
+    ///
+    /// # Errors
+    /// The state is not one of this format's.
+    fn restore(&self, topic: &str, partition: i32, state: Option<&[u8]>) -> Result<(), EncodeError> {
+        let _ = (topic, partition, state);
+        Ok(())
+    }
 }

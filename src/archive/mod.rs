@@ -3,5 +3,219 @@
 //! ```text
 //! consumer group -> a range of offsets of each topic partition -> Encoder -> objects -> store -> offsets
 //! ```
+//!
+//! *Once.* What is stored is decided before anything is: the end of a range is committed beside the group's offset (a plan, see `position`), then its
+//! objects are put, then the offset. The objects of a range, and which rows they have, follow from its messages alone. So a crash between any
+//! two steps, or a partition that moves to another instance, ends in the same objects: whoever comes next finds the plan and makes them again,
+//! skipping those that are there. An instance that was thrown out of the group cannot commit a plan, so it cannot put anything new.
+//!
+//! *Replays.* A logger that crashed may send a record again. The format of predictions knows which (writer, seq) it has stored, and leaves
+//! a second one out; what it knows is stored with each range, as a state of that offset.
 
+mod consumer;
+mod dead_letter;
 pub mod encoder;
+mod job;
+mod lease;
+mod position;
+pub mod predictions;
+mod range;
+mod scratch;
+mod settings;
+mod status;
+mod store;
+mod worker;
+
+pub use job::{Job, OnBad, Start};
+pub use lease::TopicPartition;
+pub use scratch::ScratchDir;
+pub use status::{Counters, Progress};
+
+use crate::error::{Error, ErrorKind};
+use crate::retry::Backoff;
+use crate::ship::Target;
+use consumer::{Control, Offsets, join};
+use dead_letter::DeadTopic;
+use lease::Leases;
+use rdkafka::consumer::Consumer as _;
+use range::Fault;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+use store::Storer;
+use worker::{Unfinished, Worker};
+
+/// How often the group is served.
+const POLL: Duration = Duration::from_millis(50);
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// How long requests in flight may take when a run ends.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Archives one job, in this process.
+pub struct Archiver {
+    job: Job,
+    counters: Arc<Counters>,
+    stop: Arc<AtomicBool>,
+}
+
+/// How a run ended.
+enum End {
+    /// It was told to, or everything is stored.
+    Done,
+    /// It may work when it is begun again.
+    Again(String),
+}
+
+impl Archiver {
+    /// Nothing is asked or started yet.
+    pub fn new(job: Job) -> Archiver {
+        Archiver { job, counters: Arc::default(), stop: Arc::default() }
+    }
+
+    /// Counts and progress; they go on after this.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
+    /// Set it to stop: what is not stored then stays in Kafka, for the next run.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
+    /// Archives until it is stopped, or everything is stored (`until_end`). What may pass is tried again for ever.
+    ///
+    /// # Errors
+    /// What never passes: a target that cannot be made of its settings, a message that cannot be stored under [`OnBad::Stop`].
+    pub fn run(&self) -> Result<(), Error> {
+        let fatal = |why: String| Error::new(ErrorKind::Storage, why);
+        let target = Target::open(&self.job.target).map_err(|error| fatal(error.to_string()))?;
+        let target = target.ok_or_else(|| Error::new(ErrorKind::Config, "upload.url is not set: expected where objects go"))?;
+        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, fastrand::u64(..));
+        while !self.stop.load(Ordering::Acquire) {
+            let before = self.counters.ranges.load(Ordering::Relaxed);
+            match self.run_once(&target).map_err(fatal)? {
+                End::Done => return Ok(()),
+                End::Again(why) => {
+                    if self.counters.ranges.load(Ordering::Relaxed) > before {
+                        backoff.succeeded();
+                    }
+                    let wait = backoff.failed();
+                    self.counters.failures.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(error = why, retry_in = ?wait, "archiving begins again from what is stored");
+                    self.sleep(wait);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sleep(&self, wait: Duration) {
+        let until = std::time::Instant::now() + wait;
+        while std::time::Instant::now() < until && !self.stop.load(Ordering::Acquire) {
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// # Errors
+    /// What never passes.
+    fn run_once(&self, target: &Target) -> Result<End, String> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("predlog-store")
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot start the threads that store: {error}"))?;
+        let leases = Arc::new(Leases::default());
+        let (controls, receivers): (Vec<_>, Vec<_>) = (0..self.job.threads.max(1)).map(|_| mpsc::channel()).unzip();
+        let unfinished: Vec<Arc<Unfinished>> = controls.iter().map(|_| Arc::default()).collect();
+        let workers = controls.iter().cloned().zip(unfinished.iter().cloned()).collect();
+        let joined = join(&self.job, &leases, &self.counters, workers);
+        let (consumer, queues) = match joined {
+            Ok(joined) => joined,
+            Err(why) => return Ok(End::Again(why)),
+        };
+        let dead_topic = match DeadTopic::open(&self.job.client, &self.job.on_bad) {
+            Ok(topic) => topic,
+            Err(why) => return Ok(End::Again(why)),
+        };
+        let (stopping, stop) = tokio::sync::watch::channel(false);
+        let storer = Arc::new(Storer {
+            target: target.clone(),
+            state_prefix: self.job.state_prefix.clone(),
+            offsets: Offsets { consumer: consumer.clone(), leases: leases.clone() },
+            dead_topic,
+            counters: self.counters.clone(),
+            runtime: runtime.handle().clone(),
+            requests: Storer::permits(),
+            stopping: stop,
+        });
+        let end = std::thread::scope(|scope| {
+            let workers: Vec<_> = receivers
+                .into_iter()
+                .zip(queues)
+                .zip(&unfinished)
+                .map(|((control, queue), unfinished)| {
+                    let worker = Worker::new(&self.job, control, storer.clone(), self.counters.clone(), unfinished);
+                    scope.spawn(move || worker.run(queue))
+                })
+                .collect();
+            let end = self.serve(&consumer, &unfinished, || workers.iter().any(std::thread::ScopedJoinHandle::is_finished));
+            leases.revoke_all();
+            // Nobody listens when no request is in flight.
+            let _ = stopping.send(true);
+            controls.iter().for_each(|control| {
+                let _ = control.send(Control::Stop);
+            });
+            let faults = workers.into_iter().filter_map(|worker| match worker.join() {
+                Ok(Ok(())) => None,
+                Ok(Err(fault)) => Some(fault),
+                Err(_) => Some(Fault::Again("a worker panicked".to_owned())),
+            });
+            worst(end, faults)
+        });
+        drop(storer);
+        runtime.shutdown_timeout(GOODBYE);
+        end
+    }
+
+    /// Serves the group until something ends it.
+    fn serve(&self, consumer: &consumer::Consumer, unfinished: &[Arc<Unfinished>], worker_ended: impl Fn() -> bool) -> End {
+        let group = consumer.context();
+        loop {
+            match consumer.poll(POLL) {
+                Some(Err(error)) if is_fatal(&error) => return End::Again(error.to_string()),
+                Some(Err(error)) => tracing::debug!(%error, "the group reports an error"),
+                // All partitions lead to the workers' queues.
+                Some(Ok(message)) => return End::Again(format!("a message came astray: {message:?}")),
+                None => {}
+            }
+            if let Some(why) = group.broken.lock().take() {
+                return End::Again(why);
+            }
+            let all_stored = || unfinished.iter().all(|partitions| partitions.is_none());
+            let ended = self.job.until_end && group.assigned.load(Ordering::Acquire) && all_stored();
+            if self.stop.load(Ordering::Acquire) || worker_ended() || ended {
+                return End::Done;
+            }
+        }
+    }
+}
+
+fn is_fatal(error: &rdkafka::error::KafkaError) -> bool {
+    matches!(error, rdkafka::error::KafkaError::MessageConsumptionFatal(_))
+}
+
+/// # Errors
+/// A fault that never passes.
+fn worst(end: End, faults: impl Iterator<Item = Fault>) -> Result<End, String> {
+    let mut end = end;
+    for fault in faults {
+        match fault {
+            Fault::Fatal(why) => return Err(why),
+            Fault::Again(why) => end = End::Again(why),
+        }
+    }
+    Ok(end)
+}

@@ -34,7 +34,7 @@ impl Run<'_> {
             return Err(Error::new(ErrorKind::Config, why));
         }
         let failed = |why: String| Error::new(ErrorKind::Storage, format!("kafka.brokers={}: {why}", settings.brokers));
-        let Topics { mut client, ledger, is_ours } = topics(settings).map_err(failed)?;
+        let Topics { mut client, ledger, is_ours, .. } = topics(settings).map_err(failed)?;
         CONSUMER.iter().for_each(|(name, value)| {
             client.set(*name, *value);
         });

@@ -12,7 +12,6 @@ mod bucket;
 mod kafka;
 mod parquet;
 mod report;
-mod seqset;
 mod spool;
 mod sqlite;
 mod tally;

@@ -2,7 +2,7 @@
 
 use super::Window;
 use super::book::{Account, Book};
-use super::seqset::SeqSet;
+use crate::seqset::SeqSet;
 use crate::clock::Timestamp;
 use crate::record::Writer;
 use crate::seqs::SeqRanges;

@@ -1,9 +1,11 @@
 //! The program `predlog`. Standard output is for results, standard error for logs and problems.
 
+mod archive;
 mod audit;
 mod check;
 mod memory;
 mod serve;
+mod signals;
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
@@ -35,6 +37,7 @@ Examples:
   predlog check --config config/simple.toml        say what would happen, and try the directory, the store and the bucket
   predlog check --config config/kafka.toml         … or the brokers, the topic and the fallback's directory
   predlog check --config config/nats.toml          … or the servers, the stream and the fallback's directory
+  predlog archive --config config/archive.toml     store the topics of Kafka mode as Parquet in a bucket
   predlog audit --config config/simple.toml        prove that every accepted prediction is stored, once
 
 RUST_LOG sets what is logged on standard error: RUST_LOG=debug, RUST_LOG=predlog=trace.";
@@ -56,6 +59,11 @@ enum Command {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// Store Kafka's topics as Parquet, exactly once, until SIGTERM or SIGINT
+    #[command(
+        after_help = "What is not stored when it stops stays in Kafka, for the next run. Any number of instances with one archive.group share the partitions."
+    )]
+    Archive(archive::Arguments),
     /// Compare what is stored with what was accepted: by model and hour, what is missing, there twice or dropped
     #[command(
         after_help = "Exits with 0 only when every accepted record is stored once and none was dropped, with 1 when not, with 2 when asked wrongly."
@@ -81,6 +89,7 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match cli.command {
         Command::Serve { config, addr, dir } => load(config, addr, dir).and_then(|config| serve::run(&config)),
+        Command::Archive(arguments) => archive::run(arguments),
         Command::Audit(arguments) => audit::run(arguments),
         Command::Check { config } => load(config, None, None).and_then(|config| check::run(&config)),
     };

@@ -1,6 +1,7 @@
 //! `predlog serve`.
 
 use super::say;
+use super::signals::Signals;
 use crate::config::{Config, Mode, Store};
 use crate::error::{Error, ErrorKind};
 use crate::logger::{Logger, Report};
@@ -9,7 +10,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What the shell calls a process that a signal ended: 128 and the number of SIGINT.
 const STOPPED_AT_ONCE: i32 = 130;
@@ -56,26 +56,6 @@ async fn serve(config: &Config) -> Result<ExitCode, Error> {
         .map_err(|error| Error::new(ErrorKind::Storage, format!("the shutdown failed: {error}")))?;
     say(&farewell(&report));
     Ok(ExitCode::SUCCESS)
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Error> {
-        let listen =
-            |kind| signal(kind).map_err(|error| Error::new(ErrorKind::Server, format!("cannot listen for signals: {error}")));
-        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 fn greeting(config: &Config, addr: SocketAddr) -> String {

@@ -92,6 +92,72 @@ impl Default for ServerSettings {
     }
 }
 
+/// `predlog archive`: `[archive]`. The brokers are `[kafka]`'s, the files end by `[rotation]`, and go where `[upload]` says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArchiveSettings {
+    /// Topics by name, or by regular expressions that begin with `^`. Empty: those of `kafka.topic`, and its ledger.
+    pub topics: Vec<String>,
+    /// The consumer group. Instances of one group share the work.
+    pub group: String,
+    /// Where a partition is begun for the first time.
+    pub start: Start,
+    /// What becomes of a message that cannot be stored.
+    pub on_bad: BadMessages,
+    /// Where dead letters go, below `upload.url`.
+    pub dead_letter_prefix: String,
+    /// A topic that dead letters go to instead.
+    pub dead_letter_topic: Option<String>,
+    /// Where files in the making lie.
+    pub dir: PathBuf,
+    /// What open files may hold in memory, together.
+    pub memory: ByteSize,
+    /// What is remembered of stored records, for each partition, so that none is stored twice.
+    pub dedupe_bytes: ByteSize,
+    /// Threads that decode and encode; 0: one for each core.
+    pub threads: usize,
+}
+
+impl Default for ArchiveSettings {
+    fn default() -> Self {
+        ArchiveSettings {
+            topics: Vec::new(),
+            group: "predlog-archive".to_owned(),
+            start: Start::Earliest,
+            on_bad: BadMessages::DeadLetter,
+            dead_letter_prefix: "dead-letter".to_owned(),
+            dead_letter_topic: None,
+            dir: PathBuf::from("./predlog-archive"),
+            memory: ByteSize::mib(96),
+            dedupe_bytes: ByteSize::mib(16),
+            threads: 0,
+        }
+    }
+}
+
+/// Where a partition that nobody has committed for is begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// At the oldest message that the topic has.
+    #[default]
+    Earliest,
+    /// At the next message.
+    Latest,
+}
+
+/// What becomes of messages that cannot be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BadMessages {
+    /// They go to the dead letters, with the reason.
+    DeadLetter,
+    /// The first one ends the archiver, with an error.
+    Stop,
+    /// They are counted.
+    Skip,
+}
+
 /// The SQLite store: `[sqlite]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

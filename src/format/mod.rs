@@ -23,6 +23,8 @@ pub mod infer;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 #[cfg(feature = "parquet")]
+pub(crate) mod rows;
+#[cfg(feature = "parquet")]
 pub mod schema;
 #[cfg(feature = "parquet")]
 pub mod seal;

@@ -33,11 +33,29 @@ const UNIQUE: [&str; 5] = ["id", "request_id", "traceparent", "inputs_json", "ou
 /// Rows of a bloom filter at most: 4 MiB of filter at its false positive rate.
 const MAX_BLOOM_ROWS: u64 = 1 << 21;
 
+/// A row group is closed when its encoded pages, or the memory that the writer takes, pass these.
+pub(crate) const ROW_GROUP_BYTES: usize = 6 << 20;
+pub(crate) const WRITER_MEMORY: usize = 8 << 20;
+
+/// How rows follow each other in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// By the column `timestamp`, rising: the file says so.
+    Timestamp,
+    /// As they came, which is nearly by time.
+    AsTheyCame,
+}
+
 /// The properties of a file of at most `rows` rows in a row group.
 ///
 /// # Errors
 /// The schema has a type that Parquet has not; no schema of [`super::decode::arrow_schema`] has.
-pub fn writer_properties(schema: &SchemaRef, model_name: &str, rows: u64) -> Result<WriterProperties, ParquetError> {
+pub fn writer_properties(
+    schema: &SchemaRef,
+    model_name: &str,
+    rows: u64,
+    order: Order,
+) -> Result<WriterProperties, ParquetError> {
     let columns = ArrowSchemaConverter::new().convert(schema)?;
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("predlog ", env!("CARGO_PKG_VERSION")).to_owned())
@@ -53,7 +71,7 @@ pub fn writer_properties(schema: &SchemaRef, model_name: &str, rows: u64) -> Res
     for (at, column) in columns.columns().iter().enumerate() {
         let path = column.path().clone();
         let parts: Vec<&str> = path.parts().iter().map(String::as_str).collect();
-        if parts == ["timestamp"] {
+        if parts == ["timestamp"] && order == Order::Timestamp {
             let column_idx = i32::try_from(at).map_err(|error| ParquetError::General(error.to_string()))?;
             properties =
                 properties.set_sorting_columns(Some(vec![SortingColumn { column_idx, descending: false, nulls_first: false }]));

@@ -31,6 +31,8 @@ mod uploader;
 #[cfg(all(feature = "upload", feature = "sqlite"))]
 pub use self::export::SqliteFeed;
 pub use self::settings::UploadSettings;
+#[cfg(feature = "archive")]
+pub(crate) use self::store::Target;
 #[cfg(feature = "upload")]
 pub use self::{
     shipper::{Nudge, Shipper},

@@ -18,7 +18,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The store, and what the uploader must know of it.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     pub store: Arc<dyn ObjectStore>,
     /// Before every key.
     pub prefix: Path,
@@ -77,7 +77,7 @@ impl Target {
         }
     }
 
-    pub(super) fn error(&self, doing: &str, error: &object_store::Error) -> UploadError {
+    pub(crate) fn error(&self, doing: &str, error: &object_store::Error) -> UploadError {
         let kind = kind_of(error);
         UploadError {
             kind,

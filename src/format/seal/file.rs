@@ -3,25 +3,19 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_array::{Array, RecordBatch};
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use sha2::{Digest, Sha256};
 
-use super::super::decode::{Fit, RowDecoder};
-use super::super::parquet::{WRITERS_KEY, WriterRanges, open_writer, writer_properties};
-use super::super::path::{FileName, date_partition, day_of, is_cut, is_writer, model_directory};
+use super::super::decode::Fit;
+use super::super::parquet::{Order, ROW_GROUP_BYTES, WRITER_MEMORY, WRITERS_KEY, WriterRanges, open_writer, writer_properties};
+use super::super::path::{FileName, date_partition, day_of, is_writer, model_directory};
+use super::super::rows::Rows;
 use super::{BadLines, SealError, SealJob, SealedFile};
-
-/// A row group is closed when its encoded pages, or the memory that the writer takes, pass these.
-const ROW_GROUP_BYTES: usize = 6 << 20;
-const WRITER_MEMORY: usize = 8 << 20;
 
 /// A file that is being written.
 struct Open {
@@ -51,10 +45,7 @@ impl Drop for Temporary {
 
 /// All files of a segment.
 pub(super) struct Files {
-    decoder: RowDecoder,
-    schema: SchemaRef,
-    /// `model_name_full`, when the path does not give the name.
-    full_name: Option<String>,
+    decoder: Rows,
     model_name: String,
     root: PathBuf,
     /// Below the root.
@@ -80,17 +71,8 @@ fn write_error(path: &Path) -> impl FnOnce(ParquetError) -> SealError + use<> {
 
 impl Files {
     pub fn new(job: &SealJob<'_>, total_rows: u64) -> Self {
-        let decoder = RowDecoder::new(job.schema);
-        let full_name = is_cut(job.model_name).then(|| job.model_name.to_owned());
-        let mut schema = decoder.arrow_schema().clone();
-        if full_name.is_some() {
-            let field = Arc::new(Field::new("model_name_full", DataType::Utf8, false));
-            schema = Arc::new(Schema::new(schema.fields().iter().cloned().chain([field]).collect::<Vec<_>>()));
-        }
         Files {
-            decoder,
-            schema,
-            full_name,
+            decoder: Rows::new(job.model_name, job.schema),
             model_name: job.model_name.to_owned(),
             root: job.root.to_owned(),
             directory: model_directory(job.model_name),
@@ -106,7 +88,7 @@ impl Files {
 
     /// Adds a row. One of another day than the row before, or earlier than it, begins another file.
     pub fn push(&mut self, timestamp: i64, line: &str, bad: &mut BadLines<'_>) -> Result<(), SealError> {
-        let begun = self.open.is_some() || self.decoder.rows() > 0;
+        let begun = self.open.is_some() || self.decoder.len() > 0;
         if begun && (timestamp < self.last_ts || day_of(timestamp) != day_of(self.last_ts)) {
             self.close()?;
         }
@@ -134,17 +116,12 @@ impl Files {
     }
 
     fn write_batch(&mut self) -> Result<(), SealError> {
-        if self.decoder.rows() == 0 {
+        if self.decoder.len() == 0 {
             return Ok(());
         }
         let path = self.open.as_ref().map_or(&self.root, |open| &open.temporary.path);
         let arrow_error = |error: arrow_schema::ArrowError| write_error(path)(ParquetError::from(error));
-        let mut batch = self.decoder.finish().map_err(arrow_error)?;
-        if let Some(name) = &self.full_name {
-            let names: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(name, batch.num_rows())));
-            let columns = batch.columns().iter().cloned().chain([names]).collect();
-            batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(arrow_error)?;
-        }
+        let batch = self.decoder.finish().map_err(arrow_error)?;
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.begin(&batch)?,
@@ -172,10 +149,11 @@ impl Files {
         };
         // The same at each try, so that what a crash leaves behind is written over.
         let temporary = directory.join(format!(".{}-{}.parquet.tmp", named_by.0, seq.unwrap_or(0)));
-        let properties = writer_properties(&self.schema, &self.model_name, self.total_rows).map_err(write_error(&temporary))?;
+        let schema = self.decoder.schema();
+        let properties = writer_properties(schema, &self.model_name, self.total_rows, Order::Timestamp).map_err(write_error(&temporary))?;
         let file = File::create(&temporary).map_err(io_error("create the file", &temporary))?;
         let temporary = Temporary { path: temporary, published: false };
-        let writer = open_writer(file, self.schema.clone(), properties).map_err(write_error(&temporary.path))?;
+        let writer = open_writer(file, schema.clone(), properties).map_err(write_error(&temporary.path))?;
         Ok(Open { temporary, writer, named_by, rows: 0, min_ts, writers: WriterRanges::default() })
     }
 

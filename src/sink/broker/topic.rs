@@ -64,6 +64,17 @@ impl TopicTemplate {
         self.after.is_none().then_some(&self.before)
     }
 
+    /// All topics of the template, as Kafka's consumers subscribe: a name, or a regular expression.
+    #[cfg(all(feature = "kafka", any(feature = "cli", feature = "archive")))]
+    pub(crate) fn pattern(&self) -> String {
+        // Of what is legal in a name, only the dot means something else to a regular expression.
+        let escaped = |text: &str| text.replace('.', "\\.");
+        match &self.after {
+            None => self.before.clone(),
+            Some(after) => format!("^{}.+{}$", escaped(&self.before), escaped(after)),
+        }
+    }
+
     /// All topics of the template, as NATS writes it: `*` is any one token.
     pub(crate) fn wildcard(&self) -> String {
         let Some(after) = &self.after else { return self.before.clone() };

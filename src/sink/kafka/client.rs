@@ -135,7 +135,7 @@ pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, String> {
 ///
 /// # Errors
 /// As [`config`].
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", feature = "archive"))]
 pub(super) fn connection(settings: &KafkaSettings) -> Result<ClientConfig, String> {
     const PARTS: [&str; 7] = ["bootstrap.", "security.", "ssl.", "sasl.", "enable.ssl.", "socket.", "client."];
     let whole = config(settings)?;

@@ -26,7 +26,9 @@ pub(crate) use client::conflicts;
 #[cfg(feature = "kafka")]
 pub use sink::KafkaSink;
 #[cfg(feature = "cli")]
-pub(crate) use sink::{Topics, check, topics};
+pub(crate) use sink::check;
+#[cfg(any(feature = "cli", feature = "archive"))]
+pub(crate) use sink::{Topics, topics};
 
 use super::broker::Problem;
 use super::broker::settings::Packing;

@@ -259,23 +259,34 @@ pub(crate) fn check(settings: &KafkaSettings, ledger: bool, within: Duration) ->
 }
 
 /// Where a reader finds what the sink wrote.
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", feature = "archive"))]
 pub(crate) struct Topics {
     /// How to reach the brokers.
     pub(crate) client: rdkafka::ClientConfig,
+    /// The topic of all models, or a regular expression of their topics.
+    pub(crate) pattern: String,
     /// The topic of the ledger.
     pub(crate) ledger: String,
     /// Whether a topic is the template's, or the ledger's.
+    #[cfg(feature = "cli")]
     pub(crate) is_ours: Box<dyn Fn(&str) -> bool>,
 }
 
 /// # Errors
 /// A template that makes no topic; a file that cannot be read; a format that has no lines.
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", feature = "archive"))]
 pub(crate) fn topics(settings: &KafkaSettings) -> Result<Topics, String> {
     let template =
         TopicTemplate::parse(&settings.topic, &KAFKA).map_err(|expected| format!("kafka.topic: expected {expected}"))?;
     let ledger = template.ledger();
-    let (client, other) = (client::connection(settings)?, ledger.clone());
-    Ok(Topics { client, ledger, is_ours: Box::new(move |topic| template.may_be(topic) || topic == other) })
+    let (client, pattern) = (client::connection(settings)?, template.pattern());
+    #[cfg(feature = "cli")]
+    let other = ledger.clone();
+    Ok(Topics {
+        client,
+        pattern,
+        ledger,
+        #[cfg(feature = "cli")]
+        is_ours: Box::new(move |topic| template.may_be(topic) || topic == other),
+    })
 }

@@ -38,6 +38,7 @@ impl SeqSet {
     }
 
     /// Adds `first..=last`.
+    #[cfg(feature = "cli")]
     pub(crate) fn insert_range(&mut self, first: u64, last: u64) {
         for key in first >> 16..=last >> 16 {
             let start = if key == first >> 16 { first as u16 } else { 0 };
@@ -63,7 +64,72 @@ impl SeqSet {
         }
     }
 
+    /// About the memory that it takes, in bytes.
+    #[cfg(feature = "archive")]
+    pub(crate) fn bytes(&self) -> usize {
+        self.blocks.values().map(Block::bytes).sum::<usize>() + self.current.as_ref().map_or(0, |(_, block)| block.bytes())
+    }
+
+    /// Forgets the block of the smallest `seq`s, if there is another one. Returns the memory that it took.
+    #[cfg(feature = "archive")]
+    pub(crate) fn forget_oldest(&mut self) -> Option<usize> {
+        self.put_back();
+        if self.blocks.len() < 2 {
+            return None;
+        }
+        self.blocks.pop_first().map(|(_, block)| block.bytes())
+    }
+
+    /// Appends the set: the number of blocks, and for each its key, its number of runs and these, or for bits the number 65,535 and these.
+    #[cfg(feature = "archive")]
+    pub(crate) fn encode(&mut self, into: &mut Vec<u8>) {
+        self.put_back();
+        into.extend((self.blocks.len() as u32).to_le_bytes());
+        for (key, block) in &self.blocks {
+            into.extend(key.to_le_bytes());
+            match block {
+                Block::Runs(runs) => {
+                    into.extend((runs.len() as u16).to_le_bytes());
+                    runs.iter().for_each(|(first, last)| into.extend([first.to_le_bytes(), last.to_le_bytes()].concat()));
+                }
+                Block::Bits(words, _) => {
+                    into.extend(u16::MAX.to_le_bytes());
+                    words.iter().for_each(|word| into.extend(word.to_le_bytes()));
+                }
+            }
+        }
+    }
+
+    /// What [`encode`](Self::encode) wrote, taken off the front of `from`. `None` when it is cut off.
+    #[cfg(feature = "archive")]
+    pub(crate) fn decode(from: &mut &[u8]) -> Option<SeqSet> {
+        let mut set = SeqSet::default();
+        for _ in 0..u32::from_le_bytes(take(from)?) {
+            let key = u64::from_le_bytes(take(from)?);
+            let block = match u16::from_le_bytes(take(from)?) {
+                u16::MAX => {
+                    let mut words = Box::new([0u64; WORDS]);
+                    for word in words.iter_mut() {
+                        *word = u64::from_le_bytes(take(from)?);
+                    }
+                    let count = words.iter().map(|word| word.count_ones()).sum();
+                    Block::Bits(words, count)
+                }
+                runs => {
+                    let mut list = Vec::with_capacity(usize::from(runs));
+                    for _ in 0..runs {
+                        list.push((u16::from_le_bytes(take(from)?), u16::from_le_bytes(take(from)?)));
+                    }
+                    Block::Runs(list)
+                }
+            };
+            set.blocks.insert(key, block);
+        }
+        Some(set)
+    }
+
     /// The set as ranges, rising; neighbours are merged.
+    #[cfg(feature = "cli")]
     pub(crate) fn ranges(&mut self, mut each: impl FnMut(u64, u64)) {
         self.put_back();
         let mut open: Option<(u64, u64)> = None;
@@ -157,6 +223,14 @@ impl Block {
         true
     }
 
+    #[cfg(feature = "archive")]
+    fn bytes(&self) -> usize {
+        match self {
+            Block::Runs(runs) => 32 + runs.capacity() * 4,
+            Block::Bits(..) => 32 + WORDS * 8,
+        }
+    }
+
     #[inline]
     fn contains(&self, at: u16) -> bool {
         match self {
@@ -184,6 +258,13 @@ impl Block {
 }
 
 /// The first place from `from` on whose bit is as `set` says.
+#[cfg(feature = "archive")]
+fn take<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = from.split_first_chunk()?;
+    *from = rest;
+    Some(*taken)
+}
+
 fn next_bit(words: &[u64; WORDS], from: u32, set: bool) -> Option<u32> {
     let flip = if set { 0 } else { u64::MAX };
     let mut at = from;

@@ -1,0 +1,61 @@
+//! What to archive, from where, to where and how: made of `[archive]`, or of a connector's configuration.
+
+pub use crate::config::Start;
+
+use super::encoder::Format;
+use super::scratch::ScratchDir;
+use crate::rotation::RotationSettings;
+use crate::ship::UploadSettings;
+use rdkafka::ClientConfig;
+use std::sync::Arc;
+
+/// Everything that an [`Archiver`](super::Archiver) needs.
+pub struct Job {
+    /// The consumer group; instances of one group share the partitions.
+    pub group: String,
+    /// How to reach the brokers, and as whom.
+    pub client: ClientConfig,
+    /// Topics by name, or by regular expressions that begin with `^`.
+    pub topics: Vec<String>,
+    /// Where a partition that nobody has committed for is begun.
+    pub start: Start,
+    /// What becomes of the messages.
+    pub format: Arc<dyn Format>,
+    /// When a range is finished.
+    pub rotation: RotationSettings,
+    /// What becomes of a message that cannot be stored.
+    pub on_bad: OnBad,
+    /// Where objects go; its `url` is set.
+    pub target: UploadSettings,
+    /// Below the target's URL: where states are kept.
+    pub state_prefix: String,
+    /// Where the format's files in the making lie.
+    pub scratch: Arc<ScratchDir>,
+    /// Bytes that open ranges may hold together.
+    pub memory: usize,
+    /// Threads that decode and encode.
+    pub threads: usize,
+    /// Ends when everything is stored that the topics have when it starts.
+    pub until_end: bool,
+}
+
+/// What becomes of a message that cannot be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnBad {
+    /// The archiver stops, with an error that names it.
+    Stop,
+    /// It is counted and left out.
+    Skip,
+    /// It goes to `<prefix>/<topic>+<partition>+<first offset>.ndjson` below the target's URL, with its reason, in the same range as its neighbours.
+    Objects {
+        /// Below the target's URL.
+        prefix: String,
+    },
+    /// It goes to this topic as it is, before its range is stored. After a crash it may be there twice.
+    Topic {
+        /// The topic, which exists.
+        name: String,
+        /// With Kafka Connect's headers, `__connect.errors.topic` and so on.
+        headers: bool,
+    },
+}

@@ -1,0 +1,211 @@
+//! One file in the making: the rows of one model and day in one range.
+
+use super::schemas::Schemas;
+use crate::archive::encoder::EncodeError;
+use crate::format::decode::{Fit, LineError};
+use crate::format::infer::Inference;
+use crate::format::parquet::{Order, ROW_GROUP_BYTES, WRITER_MEMORY, open_writer, writer_properties};
+use crate::format::path::{date_partition, model_directory};
+use crate::format::rows::Rows;
+use crate::format::schema::ModelSchema;
+use parquet::arrow::ArrowWriter;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Lines that wait before the first are decoded: enough to tell their types, and what most files of many models ever have.
+const WAIT_BYTES: usize = 256 << 10;
+/// Lines that are decoded into one batch.
+const WINDOW_BYTES: usize = 1 << 20;
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// What a file needs of its format.
+pub(super) struct Shared<'a> {
+    pub schemas: &'a Schemas,
+    /// Rows that a file has at most: the size of its bloom filter.
+    pub max_rows: u64,
+}
+
+/// A file in the making.
+pub(super) struct OpenFile {
+    model: String,
+    day: i64,
+    stage: Stage,
+    path: PathBuf,
+    /// Fields that have no column yet.
+    news: Option<Inference>,
+    pub rows: u64,
+    first_offset: i64,
+    last_offset: i64,
+    memory: usize,
+}
+
+enum Stage {
+    /// Lines, each with its end.
+    Waiting(Vec<u8>),
+    Decoding(Box<Decoding>),
+}
+
+struct Decoding {
+    schema: Arc<ModelSchema>,
+    rows: Rows,
+    writer: Option<ArrowWriter<File>>,
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        // Of a range that is given up; one that is finished has no such file any more.
+        if matches!(&self.stage, Stage::Decoding(decoding) if decoding.writer.is_some()) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl OpenFile {
+    pub fn new(model: String, day: i64, path: PathBuf, offset: i64) -> OpenFile {
+        let stage = Stage::Waiting(Vec::new());
+        OpenFile { model, day, stage, path, news: None, rows: 0, first_offset: offset, last_offset: offset, memory: 0 }
+    }
+
+    /// Adds a line. `Ok(Err(_))`: it is no row, and nothing of it is kept.
+    pub fn push(&mut self, line: &[u8], offset: i64, shared: &Shared<'_>) -> Result<Result<(), LineError>, EncodeError> {
+        match &mut self.stage {
+            Stage::Waiting(lines) => {
+                if let Err(error) = Inference::new().push_line(line) {
+                    return Ok(Err(error));
+                }
+                lines.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+                lines.push(b'\n');
+                self.memory = lines.capacity();
+                if lines.len() >= WAIT_BYTES {
+                    self.begin(shared)?;
+                }
+            }
+            Stage::Decoding(_) => {
+                if let Err(error) = self.decode(line)? {
+                    return Ok(Err(error));
+                }
+                self.write_if_due(shared)?;
+            }
+        }
+        self.rows += 1;
+        self.last_offset = offset;
+        Ok(Ok(()))
+    }
+
+    /// The model's columns are settled, for all instances, before the first row is decoded by them.
+    fn begin(&mut self, shared: &Shared<'_>) -> Result<(), EncodeError> {
+        let Stage::Waiting(lines) = &mut self.stage else { return Ok(()) };
+        let lines = std::mem::take(lines);
+        let mut schema = shared.schemas.get(&self.model)?;
+        let mut inference = Inference::new();
+        for line in lines_of(&lines) {
+            // Each was read by an inference before.
+            let _ = inference.push_line(line);
+        }
+        let inferred = inference.schema();
+        if (*schema).clone().merge(&inferred) {
+            schema = shared.schemas.learn(&self.model, &inferred)?;
+        }
+        let rows = Rows::new(&self.model, &schema);
+        self.stage = Stage::Decoding(Box::new(Decoding { schema, rows, writer: None }));
+        for line in lines_of(&lines) {
+            if let Err(error) = self.decode(line)? {
+                return Err(EncodeError(format!("model={:?}: a line that could be read cannot be decoded: {error}", self.model)));
+            }
+        }
+        self.memory = self.decoded_bytes();
+        Ok(())
+    }
+
+    #[inline]
+    fn decode(&mut self, line: &[u8]) -> Result<Result<(), LineError>, EncodeError> {
+        let Stage::Decoding(decoding) = &mut self.stage else { return Ok(Ok(())) };
+        match decoding.rows.push_line(line) {
+            Ok(Fit::NewField) => {
+                // It was decoded, so it can be read.
+                let _ = self.news.get_or_insert_default().push_line(line);
+                Ok(Ok(()))
+            }
+            Ok(_) => Ok(Ok(())),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn decoded_bytes(&self) -> usize {
+        match &self.stage {
+            Stage::Waiting(lines) => lines.capacity(),
+            Stage::Decoding(decoding) => {
+                decoding.rows.raw_bytes() + decoding.writer.as_ref().map_or(0, ArrowWriter::memory_size)
+            }
+        }
+    }
+
+    fn write_if_due(&mut self, shared: &Shared<'_>) -> Result<(), EncodeError> {
+        if let Stage::Decoding(decoding) = &self.stage
+            && decoding.rows.raw_bytes() >= WINDOW_BYTES
+        {
+            self.write(shared.max_rows)?;
+            self.memory = self.decoded_bytes();
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, max_rows: u64) -> Result<(), EncodeError> {
+        let Stage::Decoding(decoding) = &mut self.stage else { return Ok(()) };
+        if decoding.rows.len() == 0 {
+            return Ok(());
+        }
+        let failed = |error: &dyn std::fmt::Display| EncodeError(format!("path={}: {error}", self.path.display()));
+        let batch = decoding.rows.finish().map_err(|error| failed(&error))?;
+        let writer = match &mut decoding.writer {
+            Some(writer) => writer,
+            None => {
+                let schema = decoding.rows.schema();
+                let properties =
+                    writer_properties(schema, &self.model, max_rows, Order::AsTheyCame).map_err(|error| failed(&error))?;
+                let file = File::create(&self.path).map_err(|error| failed(&error))?;
+                decoding.writer.insert(open_writer(file, schema.clone(), properties).map_err(|error| failed(&error))?)
+            }
+        };
+        writer.write(&batch).map_err(|error| failed(&error))?;
+        if writer.in_progress_size() >= ROW_GROUP_BYTES || writer.memory_size() >= WRITER_MEMORY {
+            writer.flush().map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Completes the file, and gives its name below the target's URL.
+    pub fn finish(mut self, topic: &str, partition: i32, shared: &Shared<'_>) -> Result<(String, PathBuf), EncodeError> {
+        self.begin(shared)?;
+        self.write(self.rows)?;
+        let failed = |error: &dyn std::fmt::Display| EncodeError(format!("path={}: {error}", self.path.display()));
+        if let Stage::Decoding(decoding) = &mut self.stage {
+            if let Some(mut writer) = decoding.writer.take() {
+                writer.finish().map_err(|error| failed(&error))?;
+            }
+            if let Some(news) = &self.news {
+                let inferred = news.schema();
+                if (*decoding.schema).clone().merge(&inferred) {
+                    shared.schemas.learn(&self.model, &inferred)?;
+                }
+            }
+        }
+        let (directory, date) = (model_directory(&self.model), date_partition(self.day.saturating_mul(MICROS_PER_DAY)));
+        let name = format!("{topic}+{partition}+{:010}-{:010}.parquet", self.first_offset, self.last_offset);
+        Ok((format!("{directory}/{date}/{name}"), self.path.clone()))
+    }
+
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Rows have fields that get a column with the next range.
+    pub fn has_news(&self) -> bool {
+        self.news.is_some()
+    }
+}
+
+fn lines_of(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    lines.split_inclusive(|&byte| byte == b'\n')
+}

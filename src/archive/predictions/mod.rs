@@ -1,0 +1,243 @@
+//! Predictions, of our loggers or of others, to the Parquet layout of simple mode.
+
+mod file;
+mod lines;
+mod schemas;
+mod seen;
+
+use super::encoder::{Content, EncodeError, Encoder, Format, Message, Object, Pushed};
+use super::scratch::ScratchDir;
+use super::status::Counters;
+use crate::clock::Timestamp;
+use crate::config::UploadSettings;
+use crate::format::path::day_of;
+use crate::ship::Target;
+use file::{OpenFile, Shared};
+use lines::{Line, from_foreign, is_packed};
+use parking_lot::Mutex;
+use schemas::Schemas;
+use seen::Seen;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A range with fields that have no column ends this long after the first of them: the next one has columns for them.
+const NEWS_WAIT: Duration = Duration::from_secs(10);
+
+/// The format of predictions: `predictions/model_name=…/date=…/<topic>+<partition>+<first offset>-<last offset>.parquet`.
+pub struct Predictions {
+    shared: Arc<Common>,
+}
+
+struct Common {
+    schemas: Schemas,
+    scratch: Arc<ScratchDir>,
+    max_rows: u64,
+    /// Bytes that the memory of a partition's records may take.
+    seen_bytes: usize,
+    /// By topic partition, while no range of it is open.
+    seen: Mutex<HashMap<(String, i32), Seen>>,
+    files: AtomicU64,
+    counters: Mutex<Option<Arc<Counters>>>,
+}
+
+impl Predictions {
+    /// A format whose ranges have at most `max_rows` rows. `dedupe_bytes` bounds, for each partition, what is remembered of stored records.
+    ///
+    /// # Errors
+    /// The target cannot be made of its settings.
+    pub fn new(target: &UploadSettings, scratch: Arc<ScratchDir>, max_rows: u64, dedupe_bytes: usize) -> Result<Self, String> {
+        let target = Target::open(target).map_err(|error| error.to_string())?.ok_or("upload.url is not set")?;
+        Ok(Predictions {
+            shared: Arc::new(Common {
+                schemas: Schemas::new(target)?,
+                scratch,
+                max_rows,
+                seen_bytes: dedupe_bytes,
+                seen: Mutex::default(),
+                files: AtomicU64::new(0),
+                counters: Mutex::new(None),
+            }),
+        })
+    }
+
+    /// Where records that were stored before are counted.
+    pub fn count_in(&self, counters: Arc<Counters>) {
+        *self.shared.counters.lock() = Some(counters);
+    }
+}
+
+impl Format for Predictions {
+    fn open(&self, topic: &str, partition: i32, _first_offset: i64) -> Result<Box<dyn Encoder>, EncodeError> {
+        let seen = self.shared.seen.lock().remove(&(topic.to_owned(), partition)).unwrap_or_default();
+        Ok(Box::new(Range {
+            common: self.shared.clone(),
+            topic: topic.to_owned(),
+            partition,
+            seen,
+            files: Vec::new(),
+            index: HashMap::new(),
+            last: None,
+            news: None,
+            duplicates: 0,
+        }))
+    }
+
+    fn restore(&self, topic: &str, partition: i32, state: Option<&[u8]>) -> Result<(), EncodeError> {
+        let seen = match state {
+            Some(state) => Seen::decode(state)
+                .ok_or_else(|| EncodeError(format!("{topic}+{partition}: the stored state is not one of predlog's; was it changed?")))?,
+            None => Seen::default(),
+        };
+        self.shared.seen.lock().insert((topic.to_owned(), partition), seen);
+        Ok(())
+    }
+}
+
+/// A range in the making: a file for each model and day.
+struct Range {
+    common: Arc<Common>,
+    topic: String,
+    partition: i32,
+    seen: Seen,
+    files: Vec<OpenFile>,
+    /// By the raw JSON text of the model's name, and the day.
+    index: HashMap<(Box<[u8]>, i64), usize>,
+    /// Where the last row went.
+    last: Option<(Box<[u8]>, i64, usize)>,
+    /// When a row first had a field without a column.
+    news: Option<Timestamp>,
+    duplicates: u64,
+}
+
+impl Encoder for Range {
+    fn push(&mut self, message: &Message<'_>) -> Result<Pushed, EncodeError> {
+        let Some(value) = message.value else { return Ok(Pushed::Taken { rows: 0 }) };
+        let one = value.strip_suffix(b"\n").unwrap_or(value);
+        if memchr::memchr(b'\n', one).is_some() && is_packed(message) {
+            return self.packed(one, message);
+        }
+        match self.line(value, message)? {
+            Ok(rows) => Ok(Pushed::Taken { rows }),
+            Err(reason) => Ok(Pushed::Rejected(reason)),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        self.files.iter().map(OpenFile::memory).sum()
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        // Wall time is given; what it is compared with is the same clock's.
+        self.news.is_some_and(|since| now.micros() - since.micros() >= NEWS_WAIT.as_micros() as i64)
+    }
+
+    fn state(&mut self) -> Option<Vec<u8>> {
+        if self.seen.is_empty() {
+            return None;
+        }
+        if self.seen.keep_within(self.common.seen_bytes) {
+            let partition = format!("{}+{}", self.topic, self.partition);
+            tracing::debug!(partition, "the oldest stored records are forgotten: archive.dedupe_bytes");
+        }
+        // Compressing into memory does not fail.
+        self.seen.encode().ok()
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Vec<Object>, EncodeError> {
+        let mut objects = Vec::with_capacity(self.files.len());
+        let common = self.common.clone();
+        for file in std::mem::take(&mut self.files) {
+            let rows = file.rows;
+            if rows > 0 {
+                let (key, path) = file.finish(&self.topic, self.partition, &common.shared())?;
+                objects.push(Object { key, content: Content::File(path), rows });
+            }
+        }
+        if let Some(counters) = &*common.counters.lock() {
+            counters.duplicates.fetch_add(self.duplicates, Ordering::Relaxed);
+        }
+        common.seen.lock().insert((self.topic.clone(), self.partition), std::mem::take(&mut self.seen));
+        Ok(objects)
+    }
+}
+
+impl Common {
+    fn shared(&self) -> Shared<'_> {
+        Shared { schemas: &self.schemas, max_rows: self.max_rows }
+    }
+
+    fn next_path(&self) -> PathBuf {
+        self.scratch.path().join(format!("{}.parquet", self.files.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+impl Range {
+    fn packed(&mut self, value: &[u8], message: &Message<'_>) -> Result<Pushed, EncodeError> {
+        let (mut rows, mut rejected) = (0, Vec::new());
+        for line in value.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            match self.line(line, message)? {
+                Ok(taken) => rows += taken,
+                Err(reason) => rejected.push((line.to_vec(), reason)),
+            }
+        }
+        Ok(if rejected.is_empty() { Pushed::Taken { rows } } else { Pushed::Partly { rows, rejected } })
+    }
+
+    /// `Ok(Err(_))`: why it cannot be stored.
+    #[inline]
+    fn line(&mut self, value: &[u8], message: &Message<'_>) -> Result<Result<u64, String>, EncodeError> {
+        if let Some(line) = Line::ours(value) {
+            if !self.seen.insert(value) {
+                self.duplicates += 1;
+                return Ok(Ok(0));
+            }
+            return self.row(&line, message);
+        }
+        match from_foreign(value, message) {
+            Ok(made) => match Line::ours(&made) {
+                Some(line) => self.row(&line, message),
+                None => Ok(Err("not a record".to_owned())),
+            },
+            Err(reason) => Ok(Err(reason)),
+        }
+    }
+
+    #[inline]
+    fn row(&mut self, line: &Line<'_>, message: &Message<'_>) -> Result<Result<u64, String>, EncodeError> {
+        let day = day_of(line.timestamp);
+        let place = match &self.last {
+            Some((model, last_day, place)) if *last_day == day && **model == *line.raw_model => *place,
+            _ => match self.place(line.raw_model, day, message.offset) {
+                Ok(place) => place,
+                Err(reason) => return Ok(Err(reason)),
+            },
+        };
+        let file = &mut self.files[place];
+        if let Err(error) = file.push(line.bytes, message.offset, &self.common.shared())? {
+            return Ok(Err(error.to_string()));
+        }
+        if self.news.is_none() && file.has_news() {
+            self.news = Some(Timestamp::from(std::time::SystemTime::now()));
+        }
+        Ok(Ok(1))
+    }
+
+    fn place(&mut self, raw_model: &[u8], day: i64, offset: i64) -> Result<usize, String> {
+        let key = (Box::from(raw_model), day);
+        let place = match self.index.get(&key) {
+            Some(place) => *place,
+            None => {
+                let quoted = [b"\"", raw_model, b"\""].concat();
+                let model: String = serde_json::from_slice(&quoted).map_err(|error| format!("model_name: {error}"))?;
+                self.files.push(OpenFile::new(model, day, self.common.next_path(), offset));
+                self.index.insert(key.clone(), self.files.len() - 1);
+                self.files.len() - 1
+            }
+        };
+        self.last = Some((key.0, day, place));
+        Ok(place)
+    }
+}

@@ -1,0 +1,281 @@
+//! Ranges to objects: the plan, the objects, the state, the offset, in this order.
+
+use super::consumer::Offsets;
+use super::dead_letter::DeadTopic;
+use super::encoder::{Content, Object};
+use super::lease::Lease;
+use super::position::Position;
+use super::status::Counters;
+use crate::retry::Backoff;
+use crate::ship::Target;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutMode, PutOptions, WriteMultipart};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::sync::{Semaphore, oneshot};
+
+/// Requests to the store at one time.
+const REQUESTS: usize = 8;
+/// Larger objects go up in parts of this size, two at a time.
+const PART_BYTES: usize = 8 << 20;
+/// How long an answer may take, and how slow a line may be beyond that, in bytes a second.
+const PATIENCE: Duration = Duration::from_secs(30);
+const SLOWEST: u64 = 64 << 10;
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(20);
+
+/// A range that is encoded, and not stored yet.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub lease: Lease,
+    /// Where it was begun from.
+    pub from: Position,
+    /// The offset behind its last message.
+    pub end: i64,
+    pub objects: Vec<Object>,
+    /// What the format must know to go on.
+    pub state: Option<Vec<u8>>,
+    /// Messages for the dead letter topic.
+    pub dead: Vec<super::dead_letter::Letter>,
+    pub messages: u64,
+    pub rows: u64,
+}
+
+/// The lease was lost, or the archiver stops: somebody else, or a later run, stores the range.
+#[derive(Debug)]
+pub(super) struct Abandoned;
+
+/// Stores ranges, for all workers.
+pub(super) struct Storer {
+    pub target: Target,
+    pub state_prefix: String,
+    pub offsets: Offsets,
+    pub dead_topic: Option<DeadTopic>,
+    pub counters: Arc<Counters>,
+    pub runtime: tokio::runtime::Handle,
+    pub requests: Semaphore,
+    pub stopping: tokio::sync::watch::Receiver<bool>,
+}
+
+impl Storer {
+    pub fn permits() -> Semaphore {
+        Semaphore::new(REQUESTS)
+    }
+
+    /// Stores the range in the background; the answer comes when it is stored, or will not be.
+    pub fn submit(self: &Arc<Self>, finished: Finished) -> oneshot::Receiver<Result<Position, Abandoned>> {
+        let (answer, receiver) = oneshot::channel();
+        let storer = self.clone();
+        self.runtime.spawn(async move {
+            // Nobody waits any more when the worker has given the partition up.
+            let _ = answer.send(storer.store(finished).await);
+        });
+        receiver
+    }
+
+    async fn store(self: Arc<Self>, finished: Finished) -> Result<Position, Abandoned> {
+        let Finished { lease, from, end, objects, state, dead, messages, rows } = finished;
+        if from.end.is_none() {
+            self.commit(&lease, from.offset.unwrap_or(0), Position { end: Some(end), ..from }).await?;
+        }
+        let puts: Vec<_> = objects.into_iter().map(|object| self.put(&lease, object)).collect();
+        let bytes = stream::iter(puts).buffer_unordered(REQUESTS).try_fold(0, async |sum, bytes| Ok(sum + bytes)).await?;
+        if let Some(topic) = self.dead_topic.as_ref().filter(|_| !dead.is_empty()) {
+            let mut tries = self.tries(&lease)?;
+            while let Err(error) = topic.send(&dead).await {
+                tries.failed("send dead letters", &error).await?;
+            }
+        }
+        let stored = Position { offset: Some(end), state: state.is_some(), end: None };
+        if let Some(state) = state {
+            let object = Object { key: self.state_key(&lease, end), content: Content::Bytes(state), rows: 0 };
+            self.put(&lease, object).await?;
+        }
+        self.commit(&lease, end, stored).await?;
+        if from.state
+            && let Some(offset) = from.offset
+        {
+            self.forget_state(&lease, offset).await;
+        }
+        self.counters.stored(&lease.at, end, messages, rows, bytes);
+        Ok(stored)
+    }
+
+    /// The state that was stored with this offset.
+    pub async fn load_state(&self, lease: &Lease, offset: i64) -> Result<Vec<u8>, Abandoned> {
+        let key = self.state_key(lease, offset);
+        let mut tries = self.tries(lease)?;
+        loop {
+            match self.get(&key).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => tries.failed("read the state", &format!("key={key}: {error}")).await?,
+            }
+        }
+    }
+
+    async fn get(&self, key: &str) -> Result<Vec<u8>, String> {
+        let path = self.target.key(key).map_err(|error| error.to_string())?;
+        let read = timely(0, async { self.target.store.get(&path).await?.bytes().await }).await?;
+        read.map(Vec::from).map_err(|error| error.to_string())
+    }
+
+    fn state_key(&self, lease: &Lease, offset: i64) -> String {
+        format!("{}/{}/{}/{offset}.state", self.state_prefix, lease.at.topic, lease.at.partition)
+    }
+
+    /// A state that stays costs space, nothing else.
+    async fn forget_state(&self, lease: &Lease, offset: i64) {
+        let key = self.state_key(lease, offset);
+        let Ok(path) = self.target.key(&key) else { return };
+        if let Ok(Err(error)) = timely(0, self.target.store.delete(&path)).await {
+            tracing::debug!(%path, %error, "an old state stays");
+        }
+    }
+
+    async fn commit(self: &Arc<Self>, lease: &Lease, offset: i64, position: Position) -> Result<(), Abandoned> {
+        let mut tries = self.tries(lease)?;
+        loop {
+            let (storer, held) = (self.clone(), lease.clone());
+            let committed = tokio::task::spawn_blocking(move || storer.offsets.commit(&held, offset, &position)).await;
+            let error = match committed {
+                Ok(Some(Ok(()))) => return Ok(()),
+                Ok(None) => return Err(Abandoned),
+                Ok(Some(Err(error))) => error,
+                Err(error) => error.to_string(),
+            };
+            tries.failed("commit the offset", &error).await?;
+        }
+    }
+
+    /// Puts the object unless it is there: its key says which messages it has. Returns its size.
+    async fn put(&self, lease: &Lease, object: Object) -> Result<u64, Abandoned> {
+        let scratch = match &object.content {
+            Content::File(path) => Some(Scratch(path.clone())),
+            Content::Bytes(_) => None,
+        };
+        let mut tries = self.tries(lease)?;
+        loop {
+            match self.try_put(&object).await {
+                Ok(bytes) => {
+                    drop(scratch);
+                    return Ok(bytes);
+                }
+                Err(error) => tries.failed("put an object", &format!("key={}: {error}", object.key)).await?,
+            }
+        }
+    }
+
+    async fn try_put(&self, object: &Object) -> Result<u64, String> {
+        let _permit = self.requests.acquire().await.map_err(|error| error.to_string())?;
+        let (path, content) = (&self.target.key(&object.key).map_err(|error| error.to_string())?, &object.content);
+        let size = match content {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::File(file) => tokio::fs::metadata(file).await.map_err(|error| format!("path={}: {error}", file.display()))?.len(),
+        };
+        if size > PART_BYTES as u64
+            && let Content::File(file) = content
+        {
+            return self.put_parts(path, file, size).await.map(|()| size);
+        }
+        let bytes = match content {
+            Content::Bytes(bytes) => Bytes::copy_from_slice(bytes),
+            Content::File(file) => tokio::fs::read(file).await.map_err(|error| format!("path={}: {error}", file.display()))?.into(),
+        };
+        let mode = if self.target.conditional { PutMode::Create } else { PutMode::Overwrite };
+        let options = PutOptions { mode, ..PutOptions::default() };
+        match timely(size, self.target.store.put_opts(path, bytes.into(), options)).await? {
+            Ok(_) => Ok(size),
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                tracing::debug!(%path, "is there already");
+                Ok(size)
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn put_parts(&self, path: &Path, file: &std::path::Path, size: u64) -> Result<(), String> {
+        match timely(0, self.target.store.head(path)).await? {
+            Ok(_) => return Ok(()),
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+        let upload = timely(0, self.target.store.put_multipart(path)).await?.map_err(|error| error.to_string())?;
+        let mut parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+        let sent = timely(size, async {
+            let mut file = tokio::fs::File::open(file).await.map_err(|error| error.to_string())?;
+            loop {
+                let mut part = Vec::with_capacity(PART_BYTES);
+                (&mut file).take(PART_BYTES as u64).read_to_end(&mut part).await.map_err(|error| error.to_string())?;
+                if part.is_empty() {
+                    return Ok(());
+                }
+                parts.wait_for_capacity(1).await.map_err(|error| error.to_string())?;
+                parts.put(part.into());
+            }
+        })
+        .await;
+        match sent.and_then(|sent| sent) {
+            Ok(()) => timely(size, parts.finish()).await?.map(drop).map_err(|error| error.to_string()),
+            Err(why) => {
+                // What this cannot take back costs space until the bucket's lifecycle rule for unfinished uploads does.
+                let _ = tokio::time::timeout(PATIENCE, parts.abort()).await;
+                Err(why)
+            }
+        }
+    }
+
+    fn tries<'a>(&'a self, lease: &'a Lease) -> Result<Tries<'a>, Abandoned> {
+        let backoff = Backoff::new(RETRY_MIN, RETRY_MAX, fastrand::u64(..));
+        let tries = Tries { storer: self, lease, backoff, stopping: self.stopping.clone() };
+        tries.may_go_on().map(|()| tries)
+    }
+}
+
+/// Tries that go on for as long as the lease is held.
+struct Tries<'a> {
+    storer: &'a Storer,
+    lease: &'a Lease,
+    backoff: Backoff,
+    stopping: tokio::sync::watch::Receiver<bool>,
+}
+
+impl Tries<'_> {
+    fn may_go_on(&self) -> Result<(), Abandoned> {
+        let may = self.storer.offsets.leases.is_held(self.lease) && !*self.stopping.borrow();
+        if may { Ok(()) } else { Err(Abandoned) }
+    }
+
+    /// Tells of a failure, and waits before the next try.
+    async fn failed(&mut self, what: &str, error: &str) -> Result<(), Abandoned> {
+        self.may_go_on()?;
+        self.storer.counters.failures.fetch_add(1, Ordering::Relaxed);
+        let wait = self.backoff.failed();
+        tracing::warn!(partition = %self.lease.at, error, retry_in = ?wait, "cannot {what}");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            _ = self.stopping.changed() => {}
+        }
+        self.may_go_on()
+    }
+}
+
+/// A file that is removed when its object is stored, or given up.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays is removed with the directory, at the end or at the next start.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// As long as a request of so many bytes may take.
+async fn timely<T>(bytes: u64, request: impl Future<Output = T>) -> Result<T, String> {
+    let limit = PATIENCE + Duration::from_secs(bytes / SLOWEST);
+    tokio::time::timeout(limit, request).await.map_err(|_| format!("no answer within {limit:?}"))
+}

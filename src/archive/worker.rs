@@ -1,0 +1,261 @@
+//! A worker: reads the messages of its partitions, and ends their ranges.
+
+use super::consumer::{Control, Queue, Received};
+use super::job::Job;
+use super::lease::TopicPartition;
+use super::position::Position;
+use super::range::{Fault, Partition, Rules, Taken};
+use super::status::Counters;
+use super::store::{Abandoned, Storer};
+use crate::clock::{Clock as _, Now, SystemClock};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
+
+/// The longest that a worker waits for messages: then it looks at its ranges' ages.
+const WAIT: Duration = Duration::from_millis(50);
+/// How often all ranges are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Partitions of a worker that are not at their end yet, for a run that ends; those that it was told of and does not know yet count too.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished(AtomicUsize, AtomicUsize);
+
+impl Unfinished {
+    /// The worker is told of one more.
+    pub fn told(&self) {
+        self.1.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn taken_over(&self) {
+        // In this order: between the two it counts twice, never not at all.
+        self.0.fetch_add(1, Ordering::AcqRel);
+        self.1.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub fn is_none(&self) -> bool {
+        self.1.load(Ordering::Acquire) == 0 && self.0.load(Ordering::Acquire) == 0
+    }
+}
+
+pub(super) struct Worker<'a> {
+    job: &'a Job,
+    control: Receiver<Control>,
+    storer: Arc<Storer>,
+    counters: Arc<Counters>,
+    clock: SystemClock,
+    partitions: Vec<Partition>,
+    index: HashMap<TopicPartition, usize>,
+    /// Where the last message went.
+    last: Option<(Arc<str>, i32, usize)>,
+    looked: Duration,
+    unfinished: &'a Unfinished,
+}
+
+impl<'a> Worker<'a> {
+    pub fn new(
+        job: &'a Job,
+        control: Receiver<Control>,
+        storer: Arc<Storer>,
+        counters: Arc<Counters>,
+        unfinished: &'a Unfinished,
+    ) -> Self {
+        Worker {
+            job,
+            control,
+            storer,
+            counters,
+            clock: SystemClock::default(),
+            partitions: Vec::new(),
+            index: HashMap::new(),
+            last: None,
+            looked: Duration::ZERO,
+            unfinished,
+        }
+    }
+
+    /// Works until it is told to stop.
+    pub fn run(mut self, mut queue: Queue) -> Result<(), Fault> {
+        loop {
+            if !self.obey()? {
+                return Ok(());
+            }
+            let mut fault = None;
+            let now = self.clock.now();
+            queue.receive(WAIT, |topic, received| {
+                if fault.is_none() {
+                    fault = self.take(topic, &received, now).err();
+                }
+            });
+            fault.map_or(Ok(()), Err)?;
+            let now = self.clock.now();
+            if now.monotonic.saturating_sub(self.looked) >= LOOK {
+                self.looked = now.monotonic;
+                self.look(now, &queue)?;
+            }
+            self.keep_within_memory()?;
+        }
+    }
+
+    fn rules(&self) -> Rules<'a> {
+        Rules { format: &*self.job.format, rotation: &self.job.rotation, on_bad: &self.job.on_bad }
+    }
+
+    /// Does what it is told. `false` to stop.
+    fn obey(&mut self) -> Result<bool, Fault> {
+        loop {
+            match self.control.try_recv() {
+                Ok(Control::Take { lease, position, until }) => {
+                    self.forget(&lease.at);
+                    self.restore(&lease, position)?;
+                    self.index.insert(lease.at.clone(), self.partitions.len());
+                    self.partitions.push(Partition::new(lease, position, until));
+                    self.unfinished.taken_over();
+                }
+                Ok(Control::Drop(at)) => self.forget(&at),
+                Ok(Control::Stop) | Err(TryRecvError::Disconnected) => return Ok(false),
+                Err(TryRecvError::Empty) => return Ok(true),
+            }
+        }
+    }
+
+    fn restore(&self, lease: &super::lease::Lease, position: Position) -> Result<(), Fault> {
+        let state = match position {
+            Position { offset: Some(offset), state: true, .. } => {
+                match self.storer.runtime.block_on(self.storer.load_state(lease, offset)) {
+                    Ok(state) => Some(state),
+                    // It is given away already.
+                    Err(Abandoned) => return Ok(()),
+                }
+            }
+            _ => None,
+        };
+        Ok(self.job.format.restore(&lease.at.topic, lease.at.partition, state.as_deref())?)
+    }
+
+    fn forget(&mut self, at: &TopicPartition) {
+        if let Some(place) = self.index.remove(at) {
+            self.partitions.swap_remove(place);
+            if let Some(moved) = self.partitions.get(place) {
+                self.index.insert(moved.lease.at.clone(), place);
+            }
+        }
+        self.last = None;
+    }
+
+    fn place(&mut self, topic: &Arc<str>, partition: i32) -> Result<Option<usize>, Fault> {
+        if let Some((last, number, place)) = &self.last
+            && Arc::ptr_eq(last, topic)
+            && *number == partition
+        {
+            return Ok(Some(*place));
+        }
+        let at = TopicPartition { topic: topic.clone(), partition };
+        if !self.index.contains_key(&at) {
+            // It may have been taken over after the last look.
+            self.obey()?;
+        }
+        let place = self.index.get(&at).copied();
+        self.last = place.map(|place| (topic.clone(), partition, place));
+        Ok(place)
+    }
+
+    fn take(&mut self, topic: &Arc<str>, received: &Received<'_>, now: Now) -> Result<(), Fault> {
+        let message = match received {
+            Received::Message(message) => message,
+            Received::End { partition, offset } => {
+                if let Some(place) = self.place(topic, *partition)? {
+                    self.partitions[place].read_to(*offset);
+                }
+                return Ok(());
+            }
+            Received::Error(error) => {
+                tracing::warn!(%topic, error, "the brokers report an error");
+                return Ok(());
+            }
+        };
+        let Some(mut place) = self.place(topic, message.partition)? else { return Ok(()) };
+        let rules = self.rules();
+        while self.partitions[place].push(message, now, &rules)? == Taken::RotateFirst {
+            self.finish(place)?;
+            match self.place(topic, message.partition)? {
+                Some(found) => place = found,
+                None => return Ok(()),
+            }
+        }
+        if self.partitions[place].is_full(&rules) {
+            self.finish(place)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the range, and waits for the one before it: ranges of a partition are stored in order.
+    fn finish(&mut self, place: usize) -> Result<(), Fault> {
+        let partition = &mut self.partitions[place];
+        if partition.settle().is_err() {
+            // Lost: what it holds is somebody else's to store.
+            let at = partition.lease.at.clone();
+            self.forget(&at);
+            return Ok(());
+        }
+        let finished = partition.finish(&self.job.on_bad)?;
+        partition.stores(self.storer.submit(finished));
+        Ok(())
+    }
+
+    /// Ends the ranges that are due.
+    fn look(&mut self, now: Now, queue: &Queue) -> Result<(), Fault> {
+        let rules = self.rules();
+        let mut unfinished = 0;
+        let mut place = 0;
+        while place < self.partitions.len() {
+            let held = self.partitions.len();
+            let partition = &mut self.partitions[place];
+            if partition.look().is_err() {
+                let at = partition.lease.at.clone();
+                self.forget(&at);
+                continue;
+            }
+            if partition.is_due(now, &rules) {
+                self.finish(place)?;
+            }
+            if self.partitions.len() == held {
+                self.report(place, queue);
+                unfinished += usize::from(!self.partitions[place].is_done());
+                place += 1;
+            }
+        }
+        self.unfinished.0.store(unfinished, Ordering::Release);
+        Ok(())
+    }
+
+    fn report(&mut self, place: usize, queue: &Queue) {
+        let partition = &mut self.partitions[place];
+        self.counters.rejected.fetch_add(std::mem::take(&mut partition.rejected), Ordering::Relaxed);
+        let newest = queue.newest(&partition.lease.at);
+        if let Some(progress) = self.counters.partitions.lock().get_mut(&partition.lease.at) {
+            progress.read = partition.next.unwrap_or(0);
+            progress.newest = newest.unwrap_or(progress.newest).max(progress.read);
+        }
+    }
+
+    /// Ends the largest ranges while all together hold too much.
+    fn keep_within_memory(&mut self) -> Result<(), Fault> {
+        let share = self.job.memory / self.job.threads.max(1);
+        loop {
+            let held: usize = self.partitions.iter().map(Partition::memory).sum();
+            if held <= share {
+                return Ok(());
+            }
+            let largest = (0..self.partitions.len())
+                .filter(|place| self.partitions[*place].may_end())
+                .max_by_key(|place| self.partitions[*place].memory());
+            match largest {
+                Some(place) => self.finish(place)?,
+                None => return Ok(()),
+            }
+        }
+    }
+}

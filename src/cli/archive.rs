@@ -1,0 +1,77 @@
+//! `predlog archive`: topics to objects.
+
+use super::load;
+use super::signals::Signals;
+use crate::archive::{Archiver, Counters, Job};
+use crate::error::{Error, ErrorKind};
+use clap::Args;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often the progress is told.
+const TELL: Duration = Duration::from_secs(5);
+const STEP: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The configuration file (else the file that PREDLOG_CONFIG names, else the defaults)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Store what the topics have now, then end
+    #[arg(long)]
+    until_end: bool,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
+    let config = load(arguments.config, None, None)?;
+    let archiver = Archiver::new(Job::predictions(&config, arguments.until_end)?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Storage, format!("cannot wait for signals: {error}")))?;
+    let (stop, counters, ended) = (archiver.stop_flag(), archiver.counters(), AtomicBool::new(false));
+    let started = Instant::now();
+    let result = std::thread::scope(|scope| {
+        let (ended, counters) = (&ended, &counters);
+        let watching = scope.spawn(move || watch(&runtime, &stop, ended, counters));
+        let result = archiver.run();
+        ended.store(true, Ordering::Release);
+        let watched = watching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        result.and(watched)
+    });
+    eprintln!("{}", told(&counters, started.elapsed()));
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Tells the progress until the archiver has ended; a signal ends it.
+fn watch(runtime: &tokio::runtime::Runtime, stop: &Arc<AtomicBool>, ended: &AtomicBool, counters: &Counters) -> Result<(), Error> {
+    let started = Instant::now();
+    let mut told_at = Instant::now();
+    runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        while !ended.load(Ordering::Acquire) {
+            tokio::select! {
+                () = signals.next() => stop.store(true, Ordering::Release),
+                () = tokio::time::sleep(STEP) => {}
+            }
+            if told_at.elapsed() >= TELL {
+                told_at = Instant::now();
+                eprintln!("{}", told(counters, started.elapsed()));
+            }
+        }
+        Ok(())
+    })
+}
+
+fn told(counters: &Counters, elapsed: Duration) -> String {
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let (messages, rows, bytes) = (count(&counters.messages), count(&counters.rows), count(&counters.bytes));
+    let (rejected, duplicates, lag) = (count(&counters.rejected), count(&counters.duplicates), counters.lag());
+    format!(
+        "stored messages={messages} rows={rows} bytes={bytes} in {:.1} s, duplicates={duplicates} rejected={rejected}, waiting messages={lag}",
+        elapsed.as_secs_f64()
+    )
+}

@@ -11,14 +11,12 @@ use futures_util::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use predlog::Config;
 use predlog::config::Store;
-use serde_json::json;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use support::fault_proxy::FaultProxy;
+use support::faulty_bucket::FaultyBucket;
 use support::readers::{ReadOptions, read_table};
 use support::s3::Minio;
-use support::toxiproxy::{Proxy, Toxiproxy};
 
 const KILLS: u64 = 12;
 const RATE: u64 = 20_000;
@@ -74,66 +72,13 @@ fn wait_for_upload(config: &Config) {
     });
 }
 
-/// The server, behind what slows it down and what answers in its place.
-struct Faults {
-    minio: Minio,
-    _toxiproxy: Toxiproxy,
-    line: Proxy,
-    answers: FaultProxy,
-}
-
-impl Faults {
-    fn start() -> Self {
-        let minio = Minio::start();
-        minio.create_bucket(BUCKET);
-        let toxiproxy = Toxiproxy::start();
-        let line = toxiproxy.proxy(minio.address());
-        let answers = FaultProxy::start(line.address());
-        Faults { minio, _toxiproxy: toxiproxy, line, answers }
-    }
-
-    /// Another fault for each kill.
-    fn next(&mut self, kill: u64) {
-        match kill % 6 {
-            0 => self.answers.answer_with(503),
-            1 => self.answers.answer_with(500),
-            // Carried out, and then disowned: the client must find that it is stored.
-            2 => self.answers.forward_then_answer_with(500),
-            3 => self.minio.stop(),
-            4 => {
-                for stream in ["upstream", "downstream"] {
-                    self.line.add_toxic(&json!({"type": "bandwidth", "stream": stream, "attributes": {"rate": 1}}));
-                }
-            }
-            _ => self.line.disable(),
-        }
-    }
-
-    /// Returns once the fault has been met, where that can be counted.
-    fn wait_until_met(&self, kill: u64) {
-        let before = self.answers.faults();
-        if kill % 6 <= 2 {
-            support::process::wait_until("an upload meets the fault", Duration::from_secs(30), || self.answers.faults() > before);
-        }
-    }
-
-    fn heal(&mut self, kill: u64) {
-        match kill % 6 {
-            0..=2 => self.answers.pass(),
-            3 => self.minio.start_again(),
-            4 => self.line.remove_toxics(),
-            _ => self.line.enable(),
-        }
-    }
-}
-
 fn faults(store: Store) {
-    let mut faults = Faults::start();
+    let mut faults = FaultyBucket::start(BUCKET);
     let work = tempfile::tempdir().expect("a temporary directory");
     let dir = work.path().join("data");
-    let command = |word: &str, faults: &Faults| {
+    let command = |word: &str, faults: &FaultyBucket| {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.arg(word).arg(&dir).arg(format!("{store:?}")).arg(faults.answers.endpoint()).envs(faults.minio.env());
+        command.arg(word).arg(&dir).arg(format!("{store:?}")).arg(faults.endpoint()).envs(faults.minio.env());
         command
     };
     let mut noted = Vec::new();

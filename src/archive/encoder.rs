@@ -89,6 +89,11 @@ pub trait Encoder: Send {
         false
     }
 
+    /// Rows of the range that were left out, since they were stored before.
+    fn duplicates(&self) -> u64 {
+        0
+    }
+
     /// What [`Format::restore`] must be given to go on after this range, if anything; asked for once, before [`finish`](Encoder::finish).
     fn state(&mut self) -> Option<Vec<u8>> {
         None

@@ -179,9 +179,9 @@ impl Partition {
     /// Ends the range. Call [`Partition::settle`] first: one range is stored at a time.
     pub fn finish(&mut self, on_bad: &OnBad) -> Result<Finished, Fault> {
         let next = self.next.unwrap_or(0);
-        let (mut objects, mut state) = (Vec::new(), None);
+        let (mut objects, mut state, mut duplicates) = (Vec::new(), None, 0);
         if let Some(mut encoder) = self.encoder.take() {
-            state = encoder.state();
+            (state, duplicates) = (encoder.state(), encoder.duplicates());
             objects = encoder.finish()?;
         }
         let letters = std::mem::take(&mut self.letters);
@@ -199,6 +199,7 @@ impl Partition {
             dead: if matches!(on_bad, OnBad::Topic { .. }) { letters } else { Vec::new() },
             messages: std::mem::take(&mut self.messages),
             rows: std::mem::take(&mut self.rows),
+            duplicates,
         };
         self.letter_bytes = 0;
         self.rotation = None;

@@ -44,6 +44,7 @@ pub(super) struct Finished {
     pub dead: Vec<super::dead_letter::Letter>,
     pub messages: u64,
     pub rows: u64,
+    pub duplicates: u64,
 }
 
 /// The lease was lost, or the archiver stops: somebody else, or a later run, stores the range.
@@ -79,7 +80,7 @@ impl Storer {
     }
 
     async fn store(self: Arc<Self>, finished: Finished) -> Result<Position, Abandoned> {
-        let Finished { lease, from, end, objects, state, dead, messages, rows } = finished;
+        let Finished { lease, from, end, objects, state, dead, messages, rows, duplicates } = finished;
         if from.end.is_none() {
             self.commit(&lease, from.offset.unwrap_or(0), Position { end: Some(end), ..from }).await?;
         }
@@ -102,6 +103,7 @@ impl Storer {
         {
             self.forget_state(&lease, offset).await;
         }
+        self.counters.duplicates.fetch_add(duplicates, Ordering::Relaxed);
         self.counters.stored(&lease.at, end, messages, rows, bytes);
         Ok(stored)
     }

@@ -6,6 +6,8 @@
 #![allow(dead_code, unused_imports, reason = "a test file uses only the part of this shared module that it needs")]
 
 pub mod fault_proxy;
+#[cfg(feature = "upload")]
+pub mod faulty_bucket;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "nats")]

@@ -7,7 +7,6 @@ mod seen;
 
 use super::encoder::{Content, EncodeError, Encoder, Format, Message, Object, Pushed};
 use super::scratch::ScratchDir;
-use super::status::Counters;
 use crate::clock::Timestamp;
 use crate::config::UploadSettings;
 use crate::format::path::day_of;
@@ -40,7 +39,6 @@ struct Common {
     /// By topic partition, while no range of it is open.
     seen: Mutex<HashMap<(String, i32), Seen>>,
     files: AtomicU64,
-    counters: Mutex<Option<Arc<Counters>>>,
 }
 
 impl Predictions {
@@ -58,14 +56,8 @@ impl Predictions {
                 seen_bytes: dedupe_bytes,
                 seen: Mutex::default(),
                 files: AtomicU64::new(0),
-                counters: Mutex::new(None),
             }),
         })
-    }
-
-    /// Where records that were stored before are counted.
-    pub fn count_in(&self, counters: Arc<Counters>) {
-        *self.shared.counters.lock() = Some(counters);
     }
 }
 
@@ -134,6 +126,10 @@ impl Encoder for Range {
         self.news.is_some_and(|since| now.micros() - since.micros() >= NEWS_WAIT.as_micros() as i64)
     }
 
+    fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
     fn state(&mut self) -> Option<Vec<u8>> {
         if self.seen.is_empty() {
             return None;
@@ -155,9 +151,6 @@ impl Encoder for Range {
                 let (key, path) = file.finish(&self.topic, self.partition, &common.shared())?;
                 objects.push(Object { key, content: Content::File(path), rows });
             }
-        }
-        if let Some(counters) = &*common.counters.lock() {
-            counters.duplicates.fetch_add(self.duplicates, Ordering::Relaxed);
         }
         common.seen.lock().insert((self.topic.clone(), self.partition), std::mem::take(&mut self.seen));
         Ok(objects)

@@ -134,7 +134,7 @@ def main() -> None:
     rows = READERS[given.reader](given.path, given.under)
     if rows and {"writer", "seq"} <= rows[0].keys():
         # Rows of other programs have neither.
-    rows.sort(key=lambda row: (row["writer"] or "", row["seq"] or 0, row["id"] or ""))
+        rows.sort(key=lambda row: (row["writer"] or "", row["seq"] or 0, row["id"] or ""))
     for row in rows:
         json.dump(canonical(row), sys.stdout, ensure_ascii=False, sort_keys=True)
         sys.stdout.write("\n")

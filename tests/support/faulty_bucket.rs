@@ -22,7 +22,7 @@ impl FaultyBucket {
         let toxiproxy = Toxiproxy::start();
         let line = toxiproxy.proxy(minio.address());
         let answers = FaultProxy::start(line.address());
-        Faults { minio, _toxiproxy: toxiproxy, line, answers }
+        FaultyBucket { minio, _toxiproxy: toxiproxy, line, answers }
     }
 
     /// Where clients find it.

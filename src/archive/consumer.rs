@@ -265,6 +265,8 @@ fn config(job: &Job, workers: usize) -> ClientConfig {
         ("queued.max.messages.kbytes", &*queued_kbytes),
         ("fetch.max.bytes", "8388608"),
         ("fetch.wait.max.ms", "100"),
+        // librdkafka waits a second by default when a queue was full: ours are small, and empty again in milliseconds.
+        ("fetch.queue.backoff.ms", "5"),
         ("topic.metadata.refresh.interval.ms", "30000"),
     ] {
         config.set(name, value);

@@ -27,9 +27,7 @@ impl Job {
         let topics = if settings.topics.is_empty() { vec![found.pattern, found.ledger] } else { settings.topics.clone() };
         let scratch = ScratchDir::open(&settings.dir).map_err(|why| Error::new(ErrorKind::Storage, why))?;
         let scratch = Arc::new(scratch);
-        let dedupe = usize::try_from(settings.dedupe_bytes.as_u64()).unwrap_or(usize::MAX);
-        let format =
-            Predictions::new(&config.upload, scratch.clone(), config.rotation.max_rows, dedupe).map_err(wrong)?;
+        let format = Predictions::new(config, scratch.clone()).map_err(wrong)?;
         Ok(Job {
             group: settings.group.clone(),
             client: found.client,

@@ -6,7 +6,8 @@ mod stored;
 mod support;
 
 use predlog::archive::{Archiver, Job};
-use predlog::config::kafka::{Key, Packing};
+use predlog::clock::Timestamp;
+use predlog::config::kafka::{Format, Key, Packing};
 use predlog::config::{BadMessages, Mode};
 use predlog::{Config, Logger, Outcome, Prediction};
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use support::kafka::{Kafka, Options, read_topic};
+use support::registry::Registry;
 use support::readers::{READERS, ReadOptions, read_table};
 use tempfile::TempDir;
 
@@ -211,5 +213,60 @@ fn rows_of_a_range_end_it_and_columns_appear_as_fields_do() {
         let beside = rows.iter().filter(|row| row["inputs_json"].as_str().is_some_and(|json| json.contains("\"a\":\"text\""))).count();
         assert_eq!(beside, 1_300, "{reader}");
         assert!(rows.iter().any(|row| row["inputs"]["b"]["c"] == json!([2_400])), "{reader}: the new field has a column");
+    }
+}
+
+#[test]
+fn each_format_of_the_topic_is_stored_as_the_same_rows() {
+    let registry = Registry::start();
+    let mut tables = Vec::new();
+    for format in [Format::Json, Format::ConnectJson, Format::Avro] {
+        let mut archive = Archive::new(1);
+        archive.config.ledger.enabled = false;
+        archive.config.kafka.format = format;
+        archive.config.kafka.registry.url = Some(registry.url());
+        let (logger, guard) = Logger::open(&archive.config).expect("the logger opens");
+        for n in 0..200 {
+            let inputs = match n % 4 {
+                0 => json!({"fixed acidity": 7.5, "n": n, "tags": ["a", null], "deep": {"x": true}}),
+                1 => json!({"fixed acidity": "high", "n": u64::MAX}),
+                2 => json!({"fixed acidity": 1, "r\u{e9}\"\n": "\u{1f377}"}),
+                _ => json!([1, 2]),
+            };
+            let id = format!("{n:03}");
+            let prediction = Prediction::new("wine", "1", &inputs, &0.5)
+                .id(&id)
+                .timestamp(Timestamp::from_micros(1_763_868_858_123_456 + n))
+                .metadata(&[("k", "v")])
+                .latency_ms(1.5);
+            let outcome = logger.log(prediction);
+            assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+        }
+        assert!(logger.flush(LONG), "{:?}", logger.health());
+        let report = guard.shutdown(LONG);
+        assert_eq!((report.delivered, report.on_disk), (200, 0), "{report:?}");
+        assert_eq!(archive.run(), (200, 0), "{format:?}");
+        let mut rows = archive.rows();
+        rows.sort_by_key(|row| row["id"].as_str().map(str::to_owned));
+        // What differs by nature: who wrote it. JSON of the same value may be spelt in another way.
+        for row in &mut rows {
+            let row = row.as_object_mut().expect("a row");
+            assert!(row.remove("writer").is_some() && row.remove("seq").is_some());
+            for side in ["inputs_json", "outputs_json"] {
+                if let Some(Value::String(json)) = row.get(side) {
+                    let parsed = serde_json::from_str(json).expect("JSON");
+                    row.insert(side.to_owned(), parsed);
+                }
+            }
+        }
+        tables.push(rows);
+        // The same again: it is known.
+        let sent = read_topic(&broker().bootstrap(), archive.topic(), 200);
+        sent[..10].iter().for_each(|message| broker().produce(archive.topic(), message.value.as_deref().expect("a value")));
+        assert_eq!(archive.run(), (0, 10), "{format:?}");
+    }
+    for row in 0..200 {
+        assert_eq!(tables[1][row], tables[0][row], "connect-json");
+        assert_eq!(tables[2][row], tables[0][row], "avro");
     }
 }

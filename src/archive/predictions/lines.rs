@@ -1,5 +1,6 @@
 //! Messages to lines: ours as they are, those of others made into such.
 
+use super::envelope;
 use crate::archive::encoder::Message;
 use crate::clock::Timestamp;
 use crate::format::decode::ENVELOPE;
@@ -16,6 +17,9 @@ const MAX_DEPTH: u32 = 64;
 /// Numbers above are milliseconds, those above the second microseconds: no clock shows a year 5138 in seconds.
 const MILLIS_FROM: i64 = 100_000_000_000;
 const MICROS_FROM: i64 = 100_000_000_000_000;
+
+/// Keys that have a place of their own in a line.
+const WRITTEN_APART: [&str; 6] = ["timestamp", "model_name", "id", "metadata", "writer", "seq"];
 
 /// A line, with what its place depends on.
 pub(super) struct Line<'a> {
@@ -50,6 +54,17 @@ pub(super) fn is_packed(message: &Message<'_>) -> bool {
 pub(super) fn from_foreign(value: &[u8], message: &Message<'_>) -> Result<Vec<u8>, String> {
     let text = simdutf8::basic::from_utf8(value).map_err(|_| "not UTF-8".to_owned())?;
     let object: Object<'_> = serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))?;
+    match envelope::payload(&object) {
+        Some(payload) => {
+            let record = envelope::record(payload)?;
+            from_object(&serde_json::from_str(&record).map_err(|error| format!("payload: {error}"))?, message)
+        }
+        None => from_object(&object, message),
+    }
+}
+
+/// `writer` and `seq` come last, as in our own lines.
+fn from_object(object: &Object<'_>, message: &Message<'_>) -> Result<Vec<u8>, String> {
     let mut line = b"{\"timestamp\":\"".to_vec();
     line.extend_from_slice(&timestamp(object.get("timestamp"), message)?.format());
     line.extend_from_slice(b"\",\"model_name\":");
@@ -64,11 +79,16 @@ pub(super) fn from_foreign(value: &[u8], message: &Message<'_>) -> Result<Vec<u8
     }
     for (key, value) in &object.0 {
         let known = ENVELOPE.iter().any(|(name, _)| name == key);
-        if known && !["timestamp", "model_name", "id", "metadata"].contains(&&**key) {
+        if known && !WRITTEN_APART.contains(&&**key) {
             write_value(line_key(&mut line, key), value)?;
         }
     }
-    write_metadata(&mut line, &object)?;
+    write_metadata(&mut line, object)?;
+    for key in ["writer", "seq"] {
+        if let Some(value) = object.get(key) {
+            write_value(line_key(&mut line, key), value)?;
+        }
+    }
     line.extend_from_slice(b"}\n");
     Ok(line)
 }
@@ -140,10 +160,10 @@ fn cut(raw: &str) -> String {
 }
 
 /// A JSON object, its values as they stand. Of a key that is there twice the last counts.
-struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(super) struct Object<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl Object<'_> {
-    fn get(&self, key: &str) -> Option<&RawValue> {
+impl<'a> Object<'a> {
+    pub fn get(&self, key: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| *value)
     }
 }

@@ -1,5 +1,8 @@
 //! Predictions, of our loggers or of others, to the Parquet layout of simple mode.
 
+#[cfg(feature = "avro")]
+mod avro;
+mod envelope;
 mod file;
 mod lines;
 mod schemas;
@@ -8,7 +11,7 @@ mod seen;
 use super::encoder::{Content, EncodeError, Encoder, Format, Message, Object, Pushed};
 use super::scratch::ScratchDir;
 use crate::clock::Timestamp;
-use crate::config::UploadSettings;
+use crate::config::Config;
 use crate::format::path::day_of;
 use crate::ship::Target;
 use file::{OpenFile, Shared};
@@ -39,23 +42,32 @@ struct Common {
     /// By topic partition, while no range of it is open.
     seen: Mutex<HashMap<(String, i32), Seen>>,
     files: AtomicU64,
+    #[cfg(feature = "avro")]
+    avro: Option<avro::Avro>,
 }
 
 impl Predictions {
-    /// A format whose ranges have at most `max_rows` rows. `dedupe_bytes` bounds, for each partition, what is remembered of stored records.
+    /// The format that `[archive]`, `[rotation]`, `[upload]` and `[kafka.registry]` describe.
     ///
     /// # Errors
-    /// The target cannot be made of its settings.
-    pub fn new(target: &UploadSettings, scratch: Arc<ScratchDir>, max_rows: u64, dedupe_bytes: usize) -> Result<Self, String> {
-        let target = Target::open(target).map_err(|error| error.to_string())?.ok_or("upload.url is not set")?;
+    /// The target, or the client of the registry, cannot be made of its settings.
+    pub fn new(config: &Config, scratch: Arc<ScratchDir>) -> Result<Self, String> {
+        #[cfg(feature = "avro")]
+        let avro = match &config.kafka.registry.url {
+            Some(_) => Some(avro::Avro::new(&config.kafka.registry)?),
+            None => None,
+        };
+        let target = Target::open(&config.upload).map_err(|error| error.to_string())?.ok_or("upload.url is not set")?;
         Ok(Predictions {
             shared: Arc::new(Common {
                 schemas: Schemas::new(target)?,
                 scratch,
-                max_rows,
-                seen_bytes: dedupe_bytes,
+                max_rows: config.rotation.max_rows,
+                seen_bytes: usize::try_from(config.archive.dedupe_bytes.as_u64()).unwrap_or(usize::MAX),
                 seen: Mutex::default(),
                 files: AtomicU64::new(0),
+                #[cfg(feature = "avro")]
+                avro,
             }),
         })
     }
@@ -162,6 +174,20 @@ impl Common {
         Shared { schemas: &self.schemas, max_rows: self.max_rows }
     }
 
+    /// `Ok(Err(_))`: why it is none.
+    #[cfg(feature = "avro")]
+    fn avro_record(&self, message: &[u8]) -> Result<Result<String, String>, EncodeError> {
+        match &self.avro {
+            Some(avro) => avro.record(message),
+            None => Ok(Err("an Avro message: set kafka.registry.url to read it".to_owned())),
+        }
+    }
+
+    #[cfg(not(feature = "avro"))]
+    fn avro_record(&self, _: &[u8]) -> Result<Result<String, String>, EncodeError> {
+        Ok(Err("an Avro message: this build was made without the feature `avro`".to_owned()))
+    }
+
     fn next_path(&self) -> PathBuf {
         self.scratch.path().join(format!("{}.parquet", self.files.fetch_add(1, Ordering::Relaxed)))
     }
@@ -189,12 +215,26 @@ impl Range {
             }
             return self.row(&line, message);
         }
-        match from_foreign(value, message) {
-            Ok(made) => match Line::ours(&made) {
-                Some(line) => self.row(&line, message),
-                None => Ok(Err("not a record".to_owned())),
-            },
-            Err(reason) => Ok(Err(reason)),
+        let made = if value.first() == Some(&0) {
+            match self.common.avro_record(value)? {
+                Ok(record) => from_foreign(record.as_bytes(), message),
+                Err(reason) => Err(reason),
+            }
+        } else {
+            from_foreign(value, message)
+        };
+        let made = match made {
+            Ok(made) => made,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        // One of ours in another form has its writer and seq still.
+        if !self.seen.insert(&made) {
+            self.duplicates += 1;
+            return Ok(Ok(0));
+        }
+        match Line::ours(&made) {
+            Some(line) => self.row(&line, message),
+            None => Ok(Err("not a record".to_owned())),
         }
     }
 

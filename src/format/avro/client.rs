@@ -3,7 +3,11 @@
 use std::error::Error;
 use std::time::Duration;
 
-use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_schema_by_subject_and_version, post_schema};
+use schema_registry_converter::async_impl::schema_registry::{
+    SrSettings, get_schema_by_subject_and_version, post_schema,
+};
+#[cfg(feature = "archive")]
+use schema_registry_converter::async_impl::schema_registry::get_schema_by_id;
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{RawError, SchemaType, SuppliedSchema};
 
@@ -28,13 +32,13 @@ pub(super) enum Failure {
 
 /// Asks the registry, and waits for its answers.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     settings: SrSettings,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Client {
-    pub(super) fn new(settings: &RegistrySettings) -> Result<Self, String> {
+    pub(crate) fn new(settings: &RegistrySettings) -> Result<Self, String> {
         let url = settings.url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
         let mut builder = SrSettings::new_builder(url);
         builder.set_timeout(settings.timeout.max(Duration::from_millis(1)));
@@ -51,6 +55,16 @@ impl Client {
     pub(super) fn latest(&self, subject: &str) -> Result<Option<Registered>, String> {
         match self.runtime.block_on(get_schema_by_subject_and_version(&self.settings, subject, None)) {
             Ok(found) => Ok(Some(Registered { id: found.id, text: found.schema })),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(explain(&error)),
+        }
+    }
+
+    /// The text of a schema, if the registry has it.
+    #[cfg(feature = "archive")]
+    pub(crate) fn by_id(&self, id: u32) -> Result<Option<String>, String> {
+        match self.runtime.block_on(get_schema_by_id(id, &self.settings)) {
+            Ok(found) => Ok(Some(found.schema)),
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(explain(&error)),
         }

@@ -23,8 +23,12 @@ use super::schema::{MAX_LEAVES, ModelSchema};
 use super::wire::{EncodeError, Encoded, Learner, record_name};
 use crate::record::raw_model_name;
 use crate::sink::kafka::registry::{RegistrySettings, Subject};
+#[cfg(feature = "archive")]
+pub(crate) use client::Client;
 use registry::{Ask, Outcome, Registry};
 use schema::Plan;
+#[cfg(feature = "archive")]
+pub(crate) use schema::{BARE, NAME};
 
 /// Makes messages of lines.
 #[derive(Debug)]

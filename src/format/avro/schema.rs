@@ -11,9 +11,9 @@ use crate::format::schema::{self, ColumnType, ModelSchema};
 use crate::format::wire::{self, Kind, Lines, Nullable, Side, record_name, usable_name};
 
 /// The property of a field with its name, where Avro does not take it.
-const NAME: &str = "predlog.name";
+pub(crate) const NAME: &str = "predlog.name";
 /// The property of a field `value` that holds values which are not objects.
-const BARE: &str = "predlog.bare";
+pub(crate) const BARE: &str = "predlog.bare";
 const RAW: [&str; 2] = ["inputs_json", "outputs_json"];
 
 /// The schema's text.

@@ -1,0 +1,107 @@
+//! From a topic to Parquet in a bucket: `cargo bench --all-features --bench archive [-- records]`.
+//!
+//! Records of 12 features, about 360 bytes, that lie in 6 partitions of a real broker, one or many in a message, to Parquet (zstd) in MinIO; broker, MinIO
+//! and archiver on the same cores. Each run is a process of its own and a consumer group of its own; the time is from its start to its end, all stored.
+
+#[path = "../tests/support/mod.rs"]
+mod services;
+mod support;
+
+use bytesize::ByteSize;
+use predlog::archive::{Archiver, Job};
+use predlog::config::Mode;
+use predlog::config::kafka::{Key, Packing};
+use predlog::{Config, Logger, Outcome, Overflow, Prediction};
+use services::kafka::{Kafka, Options};
+use services::s3::Minio;
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use support::{cpu_seconds, features, median, peak_rss_mib};
+
+const ROUNDS: usize = 3;
+const PARTITIONS: i32 = 6;
+const LONG: Duration = Duration::from_secs(600);
+const BUCKET: &str = "bench";
+/// Topics, and how their records lie in messages.
+const TOPICS: [(&str, Packing); 2] = [("records", Packing::None), ("packed", Packing::Ndjson)];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [command, topic, brokers, group, endpoint] = &arguments[..]
+        && command == "archive"
+    {
+        return archive(topic, brokers, group, endpoint);
+    }
+    let rows: u64 = arguments.first().and_then(|rows| rows.parse().ok()).unwrap_or(4_000_000);
+    let (kafka, minio) = (Kafka::start(&Options::default()), Minio::start());
+    minio.create_bucket(BUCKET);
+    for (topic, packing) in TOPICS {
+        kafka.create_topic(topic, PARTITIONS);
+        eprintln!("filling topic {topic}");
+        fill(&kafka.bootstrap(), topic, packing, rows);
+    }
+    println!("\narchive: {rows} records to Parquet in MinIO, medians of {ROUNDS} rounds");
+    println!("{:<12} {:>12} {:>12} {:>10}", "topic", "records/s", "CPU us/rec", "peak MiB");
+    for (topic, _) in TOPICS {
+        let mut figures = [Vec::new(), Vec::new(), Vec::new()];
+        for round in 0..ROUNDS {
+            eprintln!("round {} of {ROUNDS}: {topic}", round + 1);
+            let group = format!("{topic}-{round}");
+            let output = Command::new(std::env::current_exe().expect("this program"))
+                .args(["archive", topic, &kafka.bootstrap(), &group, &minio.endpoint()])
+                .envs(minio.env())
+                .output()
+                .expect("the run starts");
+            if std::env::var_os("TL").is_some() { eprintln!("{}", String::from_utf8_lossy(&output.stderr)); }
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let text = String::from_utf8(output.stdout).expect("numbers");
+            let numbers: Vec<f64> = text.split_whitespace().map(|number| number.parse().expect("a number")).collect();
+            assert_eq!(numbers[0] as u64, rows, "all are stored");
+            figures.iter_mut().zip(&numbers[1..]).for_each(|(of, number)| of.push(*number));
+        }
+        let [seconds, cpu, rss] = figures.map(median);
+        println!("{topic:<12} {:>12.0} {:>12.2} {rss:>10.0}", rows as f64 / seconds, cpu * 1e6 / rows as f64);
+    }
+}
+
+fn fill(brokers: &str, topic: &str, packing: Packing, rows: u64) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut config = Config { mode: Mode::Kafka, ..Config::default() };
+    (config.kafka.brokers, config.kafka.topic) = (brokers.to_owned(), topic.to_owned());
+    config.kafka.packing = packing;
+    config.kafka.key = if packing == Packing::Ndjson { Key::None } else { Key::Id };
+    config.kafka.fallback.dir = dir.path().to_owned();
+    config.kafka.deadline = Duration::from_secs(60);
+    (config.logger.overflow, config.logger.block_limit, config.logger.queue_bytes) = (Overflow::Block, Duration::from_secs(60), ByteSize::mib(64));
+    config.ledger.enabled = false;
+    let (logger, guard) = Logger::open(&config).expect("it opens");
+    for n in 0..rows {
+        let (inputs, outputs) = features(n);
+        assert!(matches!(logger.log(Prediction::new("churn", "3", &inputs, &outputs)), Outcome::Accepted { .. }));
+    }
+    let report = guard.shutdown(LONG);
+    assert_eq!(report.delivered, rows, "{report:?}");
+}
+
+fn archive(topic: &str, brokers: &str, group: &str, endpoint: &str) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut config = Config { mode: Mode::Kafka, ..Config::default() };
+    (config.kafka.brokers, config.kafka.topic) = (brokers.to_owned(), topic.to_owned());
+    (config.archive.group, config.archive.dir) = (group.to_owned(), dir.path().to_owned());
+    config.archive.topics = vec![topic.to_owned()];
+    config.upload.url = Some(format!("s3://{BUCKET}/{group}"));
+    config.upload.endpoint = Some(endpoint.to_owned());
+    let start = Instant::now();
+    let archiver = Archiver::new(Job::predictions(&config, true).expect("a job"));
+    let counters = archiver.counters();
+    if std::env::var_os("TL").is_some() { let c = counters.clone(); std::thread::spawn(move || loop {
+        std::thread::sleep(Duration::from_millis(500));
+        let p = c.partitions(); let read: i64 = p.values().map(|p| p.read).sum(); let st: i64 = p.values().map(|p| p.stored).sum();
+        eprintln!("{:.1} read={read} stored={st} cpu={:.1} failures={}", start.elapsed().as_secs_f64(), cpu_seconds(), c.failures.load(Ordering::Relaxed));
+    }); }
+    archiver.run().expect("it ends well");
+    eprintln!("end");
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{} {seconds} {} {}", counters.rows.load(Ordering::Relaxed), cpu_seconds(), peak_rss_mib());
+}

@@ -22,6 +22,8 @@ mod modes;
 #[cfg(feature = "parquet")]
 pub mod outbox;
 pub mod record;
+#[cfg(any(feature = "kafka", feature = "nats"))]
+pub(crate) mod resend;
 pub mod retry;
 pub mod rotation;
 pub mod seqs;

@@ -25,7 +25,7 @@ pub(super) fn open(config: &Config) -> Result<(Logger, Guard), Error> {
     Ok((logger, guard))
 }
 
-fn open_sink(config: &Config, home: &Home, stats: &Arc<Stats>) -> Result<Box<dyn Sink>, SinkError> {
+pub(super) fn open_sink(config: &Config, home: &Home, stats: &Arc<Stats>) -> Result<Box<dyn Sink>, SinkError> {
     let fsync = config.logger.durability == Durability::Fsync;
     match config.direct.store {
         #[cfg(feature = "sqlite")]

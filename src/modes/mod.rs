@@ -10,6 +10,8 @@ mod nats;
 
 use crate::config::{Config, Mode};
 use crate::error::Error;
+#[cfg(feature = "cli")]
+use crate::{logger::home::Home, resend::Sender, stats::Stats};
 use crate::logger::{Guard, Logger};
 
 impl Logger {
@@ -41,4 +43,31 @@ impl Logger {
             }
         }
     }
+}
+
+/// The sink of a configuration alone, for records that no logger of this process has made. `home` is this process's directory.
+///
+/// # Errors
+/// As [`Logger::open`].
+#[cfg(feature = "cli")]
+pub(crate) fn open_sender(config: &Config, home: &Home, patience: std::time::Duration) -> Result<Sender, Error> {
+    use crate::error::ErrorKind;
+    let stats = std::sync::Arc::new(Stats::default());
+    let process = home.process().unwrap_or_else(uuid::Uuid::now_v7);
+    let wrong = |error: String| Error::new(ErrorKind::Config, error);
+    let sink: Box<dyn crate::sink::Sink> = match config.mode {
+        Mode::Direct => {
+            let opened = direct::open_sink(config, home, &stats);
+            opened.map_err(|error| Error::new(ErrorKind::Storage, error.to_string()))?
+        }
+        Mode::Kafka => {
+            let sink = crate::sink::kafka::KafkaSink::open(config.kafka.clone(), process, stats.clone());
+            Box::new(sink.map_err(wrong)?)
+        }
+        Mode::Nats => {
+            let sink = crate::sink::nats::NatsSink::open(config.nats.clone(), process, stats.clone());
+            Box::new(sink.map_err(wrong)?)
+        }
+    };
+    Ok(Sender::new(sink, stats, patience))
 }

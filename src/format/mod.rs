@@ -20,6 +20,8 @@ pub(crate) mod wire;
 pub mod decode;
 #[cfg(feature = "parquet")]
 pub mod infer;
+#[cfg(all(feature = "parquet", any(feature = "kafka", feature = "nats")))]
+pub(crate) mod lines;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 #[cfg(feature = "parquet")]

@@ -49,5 +49,5 @@ pub(super) fn open<S: Sink + 'static>(
     let batch = BatchSettings { max_age: config.batch.max_age.min(broker.linger), ..config.batch.clone() };
     let ledger = LedgerSettings { enabled: config.ledger.enabled && broker.ledger, ..config.ledger.clone() };
     let builder = Logger::builder(settings).batch(batch).dir(&fallback.dir).stats(stats).home(home).pace(pace).ledger(ledger);
-    builder.sink(Box::new(sink)).open()
+    builder.also_from(super::other_dirs(config, &fallback.dir)).sink(Box::new(sink)).open()
 }

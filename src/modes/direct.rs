@@ -19,6 +19,7 @@ pub(super) fn open(config: &Config) -> Result<(Logger, Guard), Error> {
     let sink = open_sink(config, &home, &stats).map_err(|error| Error::new(ErrorKind::Storage, error.to_string()))?;
     let builder =
         Logger::builder(config.logger.clone()).batch(config.batch.clone()).dir(dir).stats(Arc::clone(&stats)).home(home);
+    let builder = builder.also_from(super::other_dirs(config, dir));
     let (logger, guard) = builder.sink(sink).ledger(config.ledger.clone()).open()?;
     #[cfg(feature = "upload")]
     let guard = upload::attach(config, guard, &stats)?;

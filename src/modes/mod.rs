@@ -10,9 +10,10 @@ mod nats;
 
 use crate::config::{Config, Mode};
 use crate::error::Error;
+use crate::logger::{Guard, Logger};
 #[cfg(feature = "cli")]
 use crate::{logger::home::Home, resend::Sender, stats::Stats};
-use crate::logger::{Guard, Logger};
+use std::path::{Path, PathBuf};
 
 impl Logger {
     /// Starts a logger as the configuration says. Keep the [`Guard`]: dropping it ends the logger.
@@ -43,6 +44,19 @@ impl Logger {
             }
         }
     }
+}
+
+/// The directories of the modes that are not set, where they are others than `own`: a process that ran before the mode was changed may have
+/// left records there.
+fn other_dirs(config: &Config, own: &Path) -> Vec<PathBuf> {
+    // One that is not there has nothing, and a path says less than the directory that it leads to.
+    let real = |dir: &Path| dir.canonicalize().ok();
+    let own = real(own);
+    let mut others = Vec::new();
+    for dir in [&config.direct.dir, &config.kafka.fallback.dir, &config.nats.fallback.dir] {
+        others.extend(real(dir).filter(|dir| own.as_ref() != Some(dir) && !others.contains(dir)));
+    }
+    others
 }
 
 /// The sink of a configuration alone, for records that no logger of this process has made. `home` is this process's directory.

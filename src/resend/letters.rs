@@ -1,13 +1,13 @@
 //! `predlog replay`: dead letters to the sink again.
 //!
 //! A file is claimed first, by a name that no sink appends to. It goes when all of its records are owned; what the sink refuses again is by then in a new
-//! file. What of a claimed file is owned is noted beside it (`<file>.sent.json`), so a replay that was killed goes on where it was.
+//! file. What of a claimed file is owned is noted beside it (`<file>.sent`), so a replay that was killed goes on where it was.
 
-use super::{Records, Sender, State};
+use super::{Mark, Records, Sender, Source, State, lock, send_all};
 use crate::error::{Error, ErrorKind};
+use crate::record::writer_of_line;
 use crate::sink::broker::dead_letter;
 use crate::spool;
-use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::fs::{self, File};
@@ -19,8 +19,10 @@ use zstd::zstd_safe;
 const EXTENSION: &str = ".ndjson.zst";
 /// What the names of claimed files begin with.
 const CLAIMED: &str = "replay-";
-const SENT: &str = ".sent.json";
+const SENT: &str = ".sent";
 const LOCK: &str = ".replay.lock";
+/// The one part of a file.
+const LINES: &str = "lines";
 /// Whatever sink the rest is sent to: what is owned need not be sent again.
 const TO: &str = "replay";
 /// No frame is larger: it holds what one look at the sink's reports refused.
@@ -63,7 +65,7 @@ pub(crate) fn replay(dir: &Path, mut sender: Sender, tell: &mut dyn FnMut(&str))
     if !letters.exists() {
         return Ok(replayed);
     }
-    let _lock = lock(&letters)?;
+    let _lock = lock(&letters.join(LOCK))?;
     let claimed = claim(&letters).map_err(|error| failed("claim the files in", &letters, &error))?;
     for (at, path) in claimed.iter().enumerate() {
         replay_file(dir, path, &mut sender, &mut replayed)?;
@@ -82,50 +84,28 @@ pub(crate) fn count(dir: &Path, tell: &mut dyn FnMut(&str)) -> Result<Replayed, 
     let letters = dir.join(dead_letter::DIR);
     let mut replayed = Replayed::default();
     for path in files(&letters).map_err(|error| failed("list", &letters, &error))? {
-        let state = State::load(sent(&path), TO)?;
-        let before = replayed.left;
-        let torn = each_letter(&path, &mut |line| {
-            let is_owned = record_of(line).and_then(crate::record::writer_of_line).is_some_and(|(writer, seq)| state.has(writer, seq));
-            replayed.left += u64::from(!is_owned);
-            Ok(())
-        })?;
-        replayed.torn += u64::from(torn);
-        tell(&format!("{}: {} records{}", path.display(), replayed.left - before, if torn { ", and a torn end" } else { "" }));
+        let sent = State::load(sent(&path), TO)?.through(LINES);
+        let mut file = Letters::open(&path)?;
+        while file.next_line().is_some() {}
+        let left = file.lines - sent;
+        replayed.left += left;
+        replayed.torn += u64::from(file.torn);
+        tell(&format!("{}: {left} records{}", path.display(), if file.torn { ", and a torn end" } else { "" }));
     }
     Ok(replayed)
 }
 
 fn replay_file(dir: &Path, path: &Path, sender: &mut Sender, replayed: &mut Replayed) -> Result<(), Error> {
     let mut state = State::load(sent(path), TO)?;
-    let (mut records, mut foreign) = (Records::default(), 0);
-    let mut flush = |records: &mut Records, state: &mut State| {
-        if records.is_empty() {
-            return Ok(());
-        }
-        sender.send(records)?;
-        replayed.sent += records.len();
-        state.add(records.seqs())?;
-        records.clear();
-        Ok(())
-    };
-    let torn = each_letter(path, &mut |line| {
-        let Some((record, (writer, seq))) = record_of(line).and_then(|record| Some((record, crate::record::writer_of_line(record)?)))
-        else {
-            foreign += 1;
-            return Ok(());
-        };
-        if !state.has(writer, seq) && records.push(record) && records.is_full() {
-            flush(&mut records, &mut state)?;
-        }
-        Ok(())
-    })?;
-    flush(&mut records, &mut state)?;
-    if foreign > 0 {
-        replayed.left += foreign;
-        tracing::error!(path = %path.display(), lines = foreign, "lines that no logger made cannot be sent: their file stays");
+    let mut file = Letters::open(path)?;
+    let sent = send_all(&mut file, sender, &mut state, &mut |_| {});
+    replayed.sent += sent?;
+    if file.foreign > 0 {
+        replayed.left += file.foreign;
+        tracing::error!(path = %path.display(), lines = file.foreign, "lines that no logger made cannot be sent: their file stays");
         return Ok(());
     }
-    let gone = if torn {
+    let gone = if file.torn {
         // What was torn was never owned by the dead letters: those records are in the lanes or in the spool.
         replayed.torn += 1;
         spool::set_aside(dir, path)
@@ -135,30 +115,84 @@ fn replay_file(dir: &Path, path: &Path, sender: &mut Sender, replayed: &mut Repl
     gone.and_then(|()| state.remove()).map_err(|error| failed("remove", path, &error))
 }
 
+/// The lines of a file.
+struct Letters {
+    bytes: Vec<u8>,
+    /// Where the next frame begins.
+    at: usize,
+    zstd: zstd::bulk::Decompressor<'static>,
+    /// The frame at hand, and where its next line begins.
+    text: Vec<u8>,
+    text_at: usize,
+    /// Lines so far, and those of them that no logger made.
+    lines: u64,
+    foreign: u64,
+    /// The last frame is not whole.
+    torn: bool,
+}
+
+impl Letters {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let opened = read(path).and_then(|bytes| Ok((bytes, zstd::bulk::Decompressor::new()?)));
+        let (bytes, zstd) = opened.map_err(|error| failed("read", path, &error))?;
+        Ok(Letters { bytes, at: 0, zstd, text: Vec::new(), text_at: 0, lines: 0, foreign: 0, torn: false })
+    }
+
+    /// The next line, and its number, from 1.
+    fn next_line(&mut self) -> Option<(u64, &[u8])> {
+        while self.text_at == self.text.len() {
+            if !self.next_frame() {
+                return None;
+            }
+        }
+        let rest = &self.text[self.text_at..];
+        let len = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let line = &self.text[self.text_at..self.text_at + len];
+        self.text_at += len;
+        self.lines += 1;
+        Some((self.lines, line))
+    }
+
+    fn next_frame(&mut self) -> bool {
+        let rest = &self.bytes[self.at..];
+        if rest.is_empty() || self.torn {
+            return false;
+        }
+        self.torn = true;
+        let (len, size) = (zstd_safe::find_frame_compressed_size(rest), zstd_safe::get_frame_content_size(rest));
+        let (Ok(len), Ok(Some(size @ 0..=MAX_FRAME))) = (len, size) else { return false };
+        self.text = Vec::with_capacity(size as usize);
+        self.text_at = 0;
+        if self.zstd.decompress_to_buffer(&rest[..len], &mut self.text).is_err() {
+            self.text.clear();
+            return false;
+        }
+        self.torn = false;
+        self.at += len;
+        true
+    }
+}
+
+impl Source for Letters {
+    fn next(&mut self, state: &State, records: &mut Records) -> Result<Option<Mark>, Error> {
+        let owned = state.through(LINES);
+        let mut through = None;
+        while !records.is_full() {
+            let Some((number, line)) = self.next_line() else { break };
+            let is_owned = number <= owned;
+            let is_ours = record_of(line)
+                .is_some_and(|record| if is_owned { writer_of_line(record).is_some() } else { records.push(record) });
+            self.foreign += u64::from(!is_ours);
+            through = (!is_owned).then_some(number);
+        }
+        Ok(through.map(|through| Mark { part: LINES.to_owned(), through }))
+    }
+}
+
+/// The record in a line of the file.
 fn record_of(line: &[u8]) -> Option<&[u8]> {
     let letter: Letter<'_> = serde_json::from_slice(line).ok()?;
     Some(letter.record.get().as_bytes())
-}
-
-/// Gives `each` the lines of a file; whether its last frame is torn.
-fn each_letter(path: &Path, each: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<bool, Error> {
-    let unreadable = |error: io::Error| failed("read", path, &error);
-    let bytes = read(path).map_err(unreadable)?;
-    let mut rest = bytes.as_slice();
-    let (mut zstd, mut text) = (zstd::bulk::Decompressor::new().map_err(unreadable)?, Vec::new());
-    while !rest.is_empty() {
-        let (len, size) = (zstd_safe::find_frame_compressed_size(rest), zstd_safe::get_frame_content_size(rest));
-        let (Ok(len), Ok(Some(size @ 0..=MAX_FRAME))) = (len, size) else { return Ok(true) };
-        let (frame, behind) = rest.split_at(len);
-        text.clear();
-        text.reserve(size as usize);
-        if zstd.decompress_to_buffer(frame, &mut text).is_err() {
-            return Ok(true);
-        }
-        text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).try_for_each(&mut *each)?;
-        rest = behind;
-    }
-    Ok(false)
 }
 
 /// Read while nobody appends.
@@ -168,21 +202,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// One replay of a directory at a time.
-fn lock(letters: &Path) -> Result<File, Error> {
-    let path = letters.join(LOCK);
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| failed("open", &path, &error))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let message = format!("another replay holds path={}: wait until it has ended", path.display());
-            Err(Error::new(ErrorKind::Storage, message))
-        }
-        Err(error) => Err(failed("lock", &path, &error.into())),
-    }
 }
 
 /// Gives each file that sinks append to a name of its own. Returns all that are claimed, oldest first.

@@ -14,8 +14,11 @@ fn writer() -> Writer {
 }
 
 fn line(seq: u64) -> Vec<u8> {
-    format!("{{\"timestamp\":\"2026-11-23T03:34:18.123456Z\",\"model_name\":\"{MODEL}\",\"writer\":\"{}\",\"seq\":{seq}}}\n", writer())
-        .into_bytes()
+    format!(
+        "{{\"timestamp\":\"2026-11-23T03:34:18.123456Z\",\"model_name\":\"{MODEL}\",\"writer\":\"{}\",\"seq\":{seq}}}\n",
+        writer()
+    )
+    .into_bytes()
 }
 
 /// Buries a frame for each of `frames`, which are seqs.
@@ -72,7 +75,7 @@ fn what_was_owned_before_a_failure_is_not_sent_again() {
     sink.fail_with(None);
     // As after a kill between two batches.
     let path = files(&dir.path().join("dead-letter")).unwrap().remove(0);
-    State::load(sent(&path), TO).unwrap().add((0..10_000).map(|seq| (writer(), seq))).unwrap();
+    State::load(sent(&path), TO).unwrap().add(Mark { part: LINES.to_owned(), through: 10_000 }).unwrap();
     assert_eq!(count(dir.path(), &mut |_| {}).unwrap().left, 5_000);
     assert_eq!(run(dir.path(), &sink).unwrap(), Replayed { sent: 5_000, ..Replayed::default() });
     assert_eq!(sink.records().first().map(|record| record.seq), Some(10_000));
@@ -107,9 +110,9 @@ fn a_line_that_no_logger_made_keeps_its_file() {
 fn one_replay_of_a_directory_runs_at_a_time() {
     let (dir, sink) = (tempfile::tempdir().unwrap(), MemorySink::new());
     bury(dir.path(), &[0..1]);
-    let held = lock(&dir.path().join("dead-letter")).unwrap();
+    let held = lock(&dir.path().join("dead-letter").join(LOCK)).unwrap();
     let error = run(dir.path(), &sink).unwrap_err().to_string();
-    assert!(error.contains("another replay"), "{error}");
+    assert!(error.contains("another process holds"), "{error}");
     drop(held);
     assert_eq!(run(dir.path(), &sink).unwrap().sent, 1);
 }

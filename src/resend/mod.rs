@@ -1,21 +1,31 @@
 //! Records that are at rest (dead letters, a store's history) given to a sink, outside of a logger.
 //!
-//! A batch counts as sent when the sink owns it; only then is it noted in a [`State`] beside the source. So whoever is killed and
+//! A batch counts as sent when the sink owns it; only then is it noted in a [`State`] beside the [`Source`]. So whoever is killed and
 //! starts again gives one batch twice at most, with the same writers and seqs.
 
 #[cfg(feature = "cli")]
 pub(crate) mod letters;
+#[cfg(feature = "parquet")]
+pub(crate) mod parquet;
 mod records;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
 mod state;
 
 pub(crate) use records::Records;
-pub(crate) use state::State;
+pub(crate) use state::{Mark, State};
 
 use crate::batch::{Batch, Origin};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
 use crate::sink::{Sink, SinkError};
 use crate::stats::Stats;
+#[cfg(feature = "cli")]
+use rustix::fs::{FlockOperation, flock};
+#[cfg(feature = "cli")]
+use std::fs::File;
+#[cfg(feature = "cli")]
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -24,6 +34,58 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_millis(5);
 /// Between two questions whether a sink that failed works again.
 const PROBE: Duration = Duration::from_millis(200);
+
+/// Records at rest, in an order that does not change.
+pub(crate) trait Source {
+    /// Fills `records`, which are empty, with the next that `state` does not have, of one part of the source. `None` at the end.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    fn next(&mut self, state: &State, records: &mut Records) -> Result<Option<Mark>, Error>;
+}
+
+/// Sends what `state` does not have of the source. `tell` is given the number of records of each batch that is owned.
+///
+/// # Errors
+/// The source cannot be read, the sink does not take records now, or how far it came cannot be noted.
+pub(crate) fn send_all(
+    source: &mut dyn Source,
+    sender: &mut Sender,
+    state: &mut State,
+    tell: &mut dyn FnMut(u64),
+) -> Result<u64, Error> {
+    let (mut records, mut sent) = (Records::default(), 0);
+    while let Some(mark) = source.next(state, &mut records)? {
+        if !records.is_empty() {
+            sender.send(&mut records)?;
+        }
+        state.add(mark)?;
+        sent += records.len();
+        tell(records.len());
+        records.clear();
+    }
+    Ok(sent)
+}
+
+/// One process at a time sends a source: whoever holds the file `path`.
+///
+/// # Errors
+/// Another one does, or the file cannot be made.
+#[cfg(feature = "cli")]
+pub(crate) fn lock(path: &Path) -> Result<File, Error> {
+    let failed = |error: std::io::Error| {
+        Error::new(ErrorKind::Storage, format!("cannot lock path={}: {error}; give this user the right to", path.display()))
+    };
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let message = format!("another process holds path={}: wait until it has ended", path.display());
+            Err(Error::new(ErrorKind::Storage, message))
+        }
+        Err(error) => Err(failed(error.into())),
+    }
+}
 
 /// Gives records to a sink, a batch at a time.
 pub(crate) struct Sender {

@@ -46,11 +46,6 @@ impl Records {
         self.places.clear();
     }
 
-    /// Whose they are.
-    pub(crate) fn seqs(&self) -> impl Iterator<Item = (Writer, u64)> + '_ {
-        self.places.iter().map(|(writer, seq, _)| (*writer, *seq))
-    }
-
     /// The records, sorted; of a record that was added twice the first.
     pub(crate) fn chunks(&mut self) -> Vec<Chunk<'_>> {
         self.places.sort_by_key(|(writer, seq, place)| (*writer, *seq, place.start));

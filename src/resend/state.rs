@@ -1,27 +1,32 @@
-//! What of a source is owned by where it goes, in a file beside the source.
+//! How far a source has been sent, in a file beside it: a line for each batch that is owned.
 
 use crate::error::{Error, ErrorKind};
-use crate::record::Writer;
-use crate::seqs::SeqRanges;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Which records are owned, by writer.
+/// What is owned of each part of a source. The order of a part's records never changes, so a position says which.
 #[derive(Debug)]
 pub(crate) struct State {
     path: PathBuf,
     to: String,
-    owned: HashMap<Writer, SeqRanges>,
+    through: HashMap<String, u64>,
+    file: Option<File>,
 }
 
-/// The file: `{"to":"kafka …","owned":{"<writer>":[[first,last],…]}}`.
+/// The first line.
 #[derive(Serialize, Deserialize)]
-struct Text {
+struct Head {
     to: String,
-    owned: BTreeMap<String, Vec<(u64, u64)>>,
+}
+
+/// Of a part of a source, all through a position: a rowid, a number of rows or of lines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub(crate) part: String,
+    pub(crate) through: u64,
 }
 
 impl State {
@@ -30,59 +35,55 @@ impl State {
     /// # Errors
     /// The file cannot be read, or is about another place.
     pub(crate) fn load(path: PathBuf, to: &str) -> Result<Self, Error> {
-        let mut state = State { path, to: to.to_owned(), owned: HashMap::new() };
+        let mut state = State { path, to: to.to_owned(), through: HashMap::new(), file: None };
         let shown = state.path.display();
         let wrong = |why: String| Error::new(ErrorKind::Storage, format!("path={shown}: {why}"));
-        let bytes = match fs::read(&state.path) {
-            Ok(bytes) => bytes,
+        let text = match fs::read_to_string(&state.path) {
+            Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(state),
-            Err(error) => return Err(wrong(format!("cannot read what was sent already: {error}"))),
+            Err(error) => return Err(wrong(format!("cannot read how far it was sent: {error}"))),
         };
         let remedy = "delete the file to send everything again";
-        let text: Text = serde_json::from_slice(&bytes)
-            .map_err(|error| wrong(format!("is not a list of what was sent already: {error}; {remedy}")))?;
-        if text.to != to {
-            return Err(wrong(format!("says what was sent to={:?}, not to={to:?}; {remedy}", text.to)));
+        let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        // A kill may have left nothing whole.
+        let Some(head) = lines.next() else { return Ok(state) };
+        let unreadable = |error| wrong(format!("does not say how far it was sent: {error}; {remedy}"));
+        let head: Head = serde_json::from_str(head).map_err(unreadable)?;
+        if head.to != to {
+            return Err(wrong(format!("says what was sent to={:?}, not to={to:?}; {remedy}", head.to)));
         }
-        for (writer, ranges) in text.owned {
-            let writer = writer.parse().map_err(|why| wrong(format!("{why}; {remedy}")))?;
-            state.owned.entry(writer).or_default().extend(ranges);
+        for line in lines {
+            let mark: Mark = serde_json::from_str(line).map_err(unreadable)?;
+            state.through.insert(mark.part, mark.through);
         }
         Ok(state)
     }
 
-    /// Whether a record is owned.
-    pub(crate) fn has(&self, writer: Writer, seq: u64) -> bool {
-        self.owned.get(&writer).is_some_and(|seqs| seqs.contains(seq))
+    /// How far a part was sent; 0 when not at all.
+    pub(crate) fn through(&self, part: &str) -> u64 {
+        self.through.get(part).copied().unwrap_or(0)
     }
 
-    /// How many records are owned.
-    pub(crate) fn count(&self) -> u64 {
-        self.owned.values().map(SeqRanges::count).sum()
-    }
-
-    /// Notes that these are owned, on disk when this returns.
+    /// Notes that all through `mark` is owned, on disk when this returns.
     ///
     /// # Errors
-    /// The file cannot be written: after a kill these would be sent again.
-    pub(crate) fn add(&mut self, records: impl Iterator<Item = (Writer, u64)>) -> Result<(), Error> {
-        for (writer, seq) in records {
-            self.owned.entry(writer).or_default().insert(seq, seq);
-        }
-        self.save().map_err(|error| {
+    /// The file cannot be written: after a kill the batch would be sent again.
+    pub(crate) fn add(&mut self, mark: Mark) -> Result<(), Error> {
+        self.append(&mark).map_err(|error| {
             let path = self.path.display();
             Error::new(ErrorKind::Storage, format!("cannot note in path={path} what was sent: {error}; free some space"))
-        })
+        })?;
+        self.through.insert(mark.part, mark.through);
+        Ok(())
     }
 
-    fn save(&self) -> io::Result<()> {
-        let owned = self.owned.iter().map(|(writer, seqs)| (writer.to_string(), seqs.iter().collect())).collect();
-        let text = serde_json::to_vec(&Text { to: self.to.clone(), owned })?;
-        let temporary = temporary(&self.path);
-        let mut file = File::create(&temporary)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)
+    fn append(&mut self, mark: &Mark) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(rewrite(&self.path, &self.to, &self.through)?),
+        };
+        file.write_all(&line(mark)?)?;
+        file.sync_data()
     }
 
     /// The source is gone, and its state goes with it.
@@ -97,30 +98,53 @@ impl State {
     }
 }
 
-fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    name.into()
+/// A run begins with a file of one line a part: without the torn line that a kill may have left, and no longer than it need be.
+fn rewrite(path: &PathBuf, to: &str, through: &HashMap<String, u64>) -> io::Result<File> {
+    let mut text = line(&Head { to: to.to_owned() })?;
+    for (part, &through) in through {
+        text.extend(line(&Mark { part: part.clone(), through })?);
+    }
+    let mut temporary = path.clone().into_os_string();
+    temporary.push(".new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    OpenOptions::new().append(true).open(path)
+}
+
+fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
+
+    fn mark(part: &str, through: u64) -> Mark {
+        Mark { part: part.to_owned(), through }
+    }
 
     #[test]
-    fn a_state_is_found_again_and_is_of_one_target() {
+    fn a_state_is_found_again_without_a_torn_line_and_is_of_one_target() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.json");
-        let writer = Writer::new(Uuid::from_u128(1), 3);
+        let path = dir.path().join("state");
         let mut state = State::load(path.clone(), "kafka a").unwrap();
-        state.add([(writer, 1), (writer, 2), (writer, 9)].into_iter()).unwrap();
-        let again = State::load(path.clone(), "kafka a").unwrap();
-        assert!(again.has(writer, 2) && again.has(writer, 9) && !again.has(writer, 3));
-        assert_eq!(again.count(), 3);
+        for (part, through) in [("x", 10), ("y", 3), ("x", 20)] {
+            state.add(mark(part, through)).unwrap();
+        }
+        drop(state);
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"part\":\"x\",\"thr").unwrap();
+        let mut again = State::load(path.clone(), "kafka a").unwrap();
+        assert_eq!((again.through("x"), again.through("y"), again.through("z")), (20, 3, 0));
+        again.add(mark("z", 1)).unwrap();
+        assert_eq!(State::load(path.clone(), "kafka a").unwrap().through("z"), 1);
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 4);
         let error = State::load(path.clone(), "kafka b").unwrap_err().to_string();
         assert!(error.contains("to=\"kafka a\"") && error.contains("delete the file"), "{error}");
         again.remove().unwrap();
-        assert_eq!(State::load(path, "kafka b").unwrap().count(), 0);
+        assert_eq!(State::load(path, "kafka b").unwrap().through("x"), 0);
     }
 }

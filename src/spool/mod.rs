@@ -375,6 +375,12 @@ impl SpoolIndex {
         }
     }
 
+    /// Nothing is in it.
+    #[cfg(feature = "parquet")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.seqs.is_empty()
+    }
+
     pub(crate) fn contains(&self, model: &[u8], writer: Writer, seq: u64) -> bool {
         self.seqs.get(model).and_then(|writers| writers.get(&writer)).is_some_and(|ranges| ranges.contains(seq))
     }

@@ -108,7 +108,10 @@ fn send(config: &Config, from: &From, name: &str, target: &str) -> Result<ExitCo
     let mut sender = modes::open_sender(config, &home, PATIENCE)?;
     let mut all = |source: &mut dyn Source, left: u64, state: &mut State| {
         let progress = Progress::start(left, "records");
-        let sent = resend::send_all(source, &mut sender, state, &mut |rows| progress.add(rows));
+        let sent = resend::send_all(source, &mut sender, state, &mut |rows| {
+            progress.add(rows);
+            true
+        });
         progress.end();
         sent
     };

@@ -3,10 +3,14 @@
 #[cfg(any(feature = "kafka", feature = "nats"))]
 mod broker;
 pub(crate) mod direct;
+#[cfg(all(feature = "kafka", feature = "sqlite", feature = "upload"))]
+mod drain;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "upload")]
+mod upload;
 
 use crate::config::{Config, Mode};
 use crate::error::Error;

@@ -98,7 +98,7 @@ pub(crate) fn count(dir: &Path, tell: &mut dyn FnMut(&str)) -> Result<Replayed, 
 fn replay_file(dir: &Path, path: &Path, sender: &mut Sender, replayed: &mut Replayed) -> Result<(), Error> {
     let mut state = State::load(sent(path), TO)?;
     let mut file = Letters::open(path)?;
-    let sent = send_all(&mut file, sender, &mut state, &mut |_| {});
+    let sent = send_all(&mut file, sender, &mut state, &mut |_| true);
     replayed.sent += sent?;
     if file.foreign > 0 {
         replayed.left += file.foreign;

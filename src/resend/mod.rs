@@ -20,11 +20,11 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
 use crate::sink::{Sink, SinkError};
 use crate::stats::Stats;
-#[cfg(feature = "cli")]
+#[cfg(feature = "upload")]
 use rustix::fs::{FlockOperation, flock};
-#[cfg(feature = "cli")]
+#[cfg(feature = "upload")]
 use std::fs::File;
-#[cfg(feature = "cli")]
+#[cfg(feature = "upload")]
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,7 +44,7 @@ pub(crate) trait Source {
     fn next(&mut self, state: &State, records: &mut Records) -> Result<Option<Mark>, Error>;
 }
 
-/// Sends what `state` does not have of the source. `tell` is given the number of records of each batch that is owned.
+/// Sends what `state` does not have of the source. `tell` is given the number of records of each batch that is owned, and says whether to go on.
 ///
 /// # Errors
 /// The source cannot be read, the sink does not take records now, or how far it came cannot be noted.
@@ -52,7 +52,7 @@ pub(crate) fn send_all(
     source: &mut dyn Source,
     sender: &mut Sender,
     state: &mut State,
-    tell: &mut dyn FnMut(u64),
+    tell: &mut dyn FnMut(u64) -> bool,
 ) -> Result<u64, Error> {
     let (mut records, mut sent) = (Records::default(), 0);
     while let Some(mark) = source.next(state, &mut records)? {
@@ -61,7 +61,9 @@ pub(crate) fn send_all(
         }
         state.add(mark)?;
         sent += records.len();
-        tell(records.len());
+        if !tell(records.len()) {
+            break;
+        }
         records.clear();
     }
     Ok(sent)
@@ -71,7 +73,7 @@ pub(crate) fn send_all(
 ///
 /// # Errors
 /// Another one does, or the file cannot be made.
-#[cfg(feature = "cli")]
+#[cfg(feature = "upload")]
 pub(crate) fn lock(path: &Path) -> Result<File, Error> {
     let failed = |error: std::io::Error| {
         Error::new(ErrorKind::Storage, format!("cannot lock path={}: {error}; give this user the right to", path.display()))

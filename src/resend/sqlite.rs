@@ -121,7 +121,7 @@ mod tests {
         let mut state = State::load(dir.join("state"), "memory").unwrap();
         let left = source.left(&state).unwrap();
         let mut sender = Sender::new(Box::new(sink.clone()), Default::default(), Duration::ZERO);
-        let sent = send_all(&mut source, &mut sender, &mut state, &mut |_| {}).unwrap();
+        let sent = send_all(&mut source, &mut sender, &mut state, &mut |_| true).unwrap();
         assert_eq!((sent, source.foreign), (left, 0));
         sent
     }

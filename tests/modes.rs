@@ -3,13 +3,17 @@
 
 mod support;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use predlog::config::kafka::KafkaSettings;
 use predlog::config::{Mode, Store};
 use predlog::{Config, Logger, Outcome};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -66,6 +70,48 @@ fn lines(topic: &str, at_least: usize) -> Vec<Vec<u8>> {
 
 fn value(line: &[u8]) -> Value {
     serde_json::from_slice(line).expect("a line is JSON")
+}
+
+/// A server as a process, killed when dropped.
+struct Serving {
+    child: Child,
+    url: String,
+}
+
+impl Serving {
+    fn start(dir: &Path, toml: &str) -> Self {
+        let file = dir.join("serve.toml");
+        std::fs::write(&file, toml).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_predlog"));
+        command.args(["serve", "--addr", "127.0.0.1:0", "--config"]).arg(&file).current_dir(dir);
+        let mut child = command.env_remove("PREDLOG_CONFIG").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut greeting = String::new();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        while !greeting.contains("and then: ") {
+            assert_ne!(out.read_line(&mut greeting).unwrap(), 0, "the server ended: {greeting}");
+        }
+        let url = greeting.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+        Serving { child, url }
+    }
+
+    /// Logs the rows of these numbers.
+    fn post(&self, numbers: std::ops::Range<u64>) {
+        let (url, rows) = (format!("{}/v1/predictions", self.url), numbers.end - numbers.start);
+        let body: Vec<Value> = numbers
+            .map(|n| json!({"model_name": if n % 3 == 0 { "beer" } else { "wine" }, "inputs": {"n": n}, "outputs": 1}))
+            .collect();
+        let request = reqwest::blocking::Client::new().post(url).header("content-type", "application/json");
+        let answer: Value = serde_json::from_str(&request.body(json!(body).to_string()).send().unwrap().text().unwrap()).unwrap();
+        assert_eq!(answer["accepted"], rows, "{answer}");
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // As kill -9 does. An error means that it has already ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Text that does not compress: the broker looks at the compressed size.
@@ -190,4 +236,122 @@ fn a_migration_that_is_killed_goes_on_where_it_was() {
     let once: BTreeSet<_> = found.iter().collect();
     assert_eq!(once.len(), ROWS);
     assert!(found.len() - ROWS <= 2 * 10_000, "{} records too many", found.len() - ROWS);
+}
+
+/// A place for predictions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Sqlite,
+    Parquet,
+    Kafka,
+}
+
+/// A configuration for `place`. Brokers that are away leave all of a server's records in its directory.
+fn toml_for(place: Place, dir: &Path, fallback: &Path, topic: &str, away: bool) -> String {
+    let (mode, store) = match place {
+        Place::Sqlite => ("direct", "sqlite"),
+        Place::Parquet => ("direct", "parquet"),
+        Place::Kafka => ("kafka", "sqlite"),
+    };
+    let brokers = if away { "127.0.0.1:9".to_owned() } else { broker().bootstrap() };
+    format!(
+        "mode = \"{mode}\"\n[direct]\nstore = \"{store}\"\ndir = {dir:?}\n[batch]\nmax_rows = 3000\nmax_age = \"30s\"\n\
+         [kafka]\nbrokers = \"{brokers}\"\ntopic = \"{topic}\"\ndeadline = \"1s\"\n[kafka.fallback]\ndir = {fallback:?}\n"
+    )
+}
+
+type Record = (String, u64);
+
+fn in_sqlite(dir: &Path) -> Vec<Record> {
+    let path = dir.join("predictions.db");
+    if !path.exists() {
+        return Vec::new();
+    }
+    let database = rusqlite::Connection::open(path).unwrap();
+    let mut rows = database.prepare("SELECT writer, seq FROM predictions").unwrap();
+    rows.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned()))).unwrap().map(Result::unwrap).collect()
+}
+
+/// The rows of all Parquet files below a directory.
+fn in_files(dir: &Path) -> Vec<Record> {
+    let mut records = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            records.extend(in_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "parquet") {
+            let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path).unwrap()).unwrap().build().unwrap();
+            for batch in reader {
+                let batch = batch.unwrap();
+                let writers = batch.column_by_name("writer").unwrap().as_string::<i32>();
+                let seqs = batch.column_by_name("seq").unwrap().as_primitive::<Int64Type>();
+                let rows = writers.iter().zip(seqs.values());
+                records.extend(rows.map(|(writer, seq)| (writer.unwrap().to_owned(), seq.cast_unsigned())));
+            }
+        }
+    }
+    records
+}
+
+/// A topic's records. A replay may be there twice, as the same message.
+fn in_topic(topic: &str) -> Vec<Record> {
+    let mut found = records(topic, 0);
+    found.dedup();
+    found
+}
+
+fn everywhere(dir: &Path, topic: &str) -> Vec<Record> {
+    let mut all = [in_sqlite(dir), in_files(&dir.join("predictions")), in_topic(topic)].concat();
+    all.sort();
+    all
+}
+
+/// What a server leaves that is killed in one mode is delivered by the next start in another, which may be killed as well.
+fn changes(from: Place, to: Place, one_directory: bool) {
+    const ROWS: u64 = 7_000;
+    let (dir, topic) = (tempfile::tempdir().unwrap(), new_topic(&[]));
+    let data = dir.path().join("data");
+    let fallback = if one_directory { data.clone() } else { dir.path().join("fallback") };
+    let before = Serving::start(dir.path(), &toml_for(from, &data, &fallback, &topic, true));
+    (0..7).for_each(|step| before.post(step * 1_000..(step + 1) * 1_000));
+    drop(before);
+    let stored = everywhere(&data, &topic).len();
+    assert!(stored < ROWS as usize, "{from:?} {to:?}: nothing is left to deliver");
+    let toml = toml_for(to, &data, &fallback, &topic, false);
+    for _ in 0..2 {
+        drop(Serving::start(dir.path(), &toml));
+    }
+    let (logger, guard) = Logger::open(&Config::from_toml(&toml).unwrap()).unwrap();
+    let nothing_waits = |dir: &Path| std::fs::read_dir(dir.join("writers")).map_or(0, Iterator::count);
+    wait_until("only the own directory is left", LONG, || {
+        nothing_waits(&data) + usize::from(!one_directory) * nothing_waits(&fallback) == 1
+    });
+    drop(logger);
+    let report = guard.shutdown(LONG);
+    assert_eq!(report.problem, None, "{from:?} {to:?}");
+    let all = everywhere(&data, &topic);
+    let once: BTreeSet<_> = all.iter().collect();
+    assert_eq!((all.len(), once.len()), (ROWS as usize, ROWS as usize), "{from:?} {to:?}, {stored} were stored before");
+}
+
+#[test]
+fn what_a_store_has_not_taken_goes_to_kafka_when_the_mode_is_changed() {
+    changes(Place::Sqlite, Place::Kafka, true);
+    changes(Place::Sqlite, Place::Kafka, false);
+    changes(Place::Parquet, Place::Kafka, true);
+    changes(Place::Parquet, Place::Kafka, false);
+}
+
+#[test]
+fn what_kafka_has_not_taken_goes_to_the_store_when_the_mode_is_changed() {
+    changes(Place::Kafka, Place::Sqlite, true);
+    changes(Place::Kafka, Place::Sqlite, false);
+    changes(Place::Kafka, Place::Parquet, true);
+    changes(Place::Kafka, Place::Parquet, false);
+}
+
+#[test]
+fn a_store_takes_what_another_store_was_given() {
+    changes(Place::Parquet, Place::Sqlite, true);
+    changes(Place::Sqlite, Place::Parquet, true);
 }

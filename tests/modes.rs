@@ -355,3 +355,92 @@ fn a_store_takes_what_another_store_was_given() {
     changes(Place::Parquet, Place::Sqlite, true);
     changes(Place::Sqlite, Place::Parquet, true);
 }
+
+/// A direct store whose server was killed before it uploaded anything, and the configuration of Kafka mode over it.
+fn killed_before_its_upload(dir: &Path, topic: &str, place: Place, rows: u64, backlog: &str) -> Config {
+    let data = dir.join("data");
+    let upload = format!("[upload]\nurl = \"file://{}\"\n", dir.join("bucket").display());
+    let direct = toml_for(place, &data, &data, topic, true).replace("30s", "50ms");
+    // Files are finished soon, and the bucket is not there yet.
+    std::fs::write(dir.join("bucket"), b"in the way").unwrap();
+    let server = Serving::start(dir, &format!("{direct}[rotation]\nmax_age = \"1s\"\n{upload}"));
+    (0..rows / 1_000).for_each(|step| server.post(step * 1_000..(step + 1) * 1_000));
+    wait_until("all is stored", LONG, || in_sqlite(&data).len() + in_files(&data.join("predictions")).len() == rows as usize);
+    drop(server);
+    std::fs::remove_file(dir.join("bucket")).unwrap();
+    let kafka = toml_for(Place::Kafka, &data, &data, topic, false);
+    let kafka = kafka.replace("[batch]", &format!("backlog = \"{backlog}\"\n[batch]"));
+    Config::from_toml(&format!("{kafka}{upload}every = \"1s\"\n")).unwrap()
+}
+
+#[test]
+fn what_waits_for_its_upload_is_uploaded_in_kafka_mode() {
+    for place in [Place::Sqlite, Place::Parquet] {
+        let (dir, topic) = (tempfile::tempdir().unwrap(), new_topic(&[]));
+        let config = killed_before_its_upload(dir.path(), &topic, place, 3_000, "upload");
+        let (logger, guard) = Logger::open(&config).unwrap();
+        assert!(matches!(logger.log_parts("wine", "1", &1, &2), Outcome::Accepted { .. }));
+        let bucket = dir.path().join("bucket/predictions");
+        wait_until("all is uploaded", LONG, || in_files(&bucket).len() == 3_000);
+        guard.shutdown(LONG);
+        assert_eq!(in_topic(&topic).len(), 1, "{place:?}");
+        let once: BTreeSet<_> = in_files(&bucket).into_iter().collect();
+        assert_eq!(once.len(), 3_000, "{place:?}");
+    }
+}
+
+#[test]
+fn what_waits_for_its_upload_goes_to_kafka_where_that_is_asked_for() {
+    for place in [Place::Sqlite, Place::Parquet] {
+        let (dir, topic) = (tempfile::tempdir().unwrap(), new_topic(&[]));
+        let config = killed_before_its_upload(dir.path(), &topic, place, 3_000, "kafka");
+        for _ in 0..2 {
+            let (_logger, guard) = Logger::open(&config).unwrap();
+            wait_until("all is in Kafka", LONG, || in_topic(&topic).len() == 3_000);
+            guard.shutdown(LONG);
+        }
+        assert_eq!(records(&topic, 3_000).len(), 3_000, "{place:?}: nothing is sent twice");
+        // Back in direct mode, nothing waits any more.
+        let direct = Config { mode: Mode::Direct, ..config };
+        let (_logger, guard) = Logger::open(&direct).unwrap();
+        guard.shutdown(LONG);
+        assert_eq!(in_files(&dir.path().join("bucket/predictions")).len(), 0, "{place:?}");
+    }
+}
+
+#[test]
+fn a_history_is_uploaded_once() {
+    for (place, store) in [(Place::Sqlite, "sqlite:data/predictions.db"), (Place::Parquet, "parquet:data")] {
+        let dir = tempfile::tempdir().unwrap();
+        let store_of = if place == Place::Sqlite { Store::Sqlite } else { Store::Parquet };
+        log(&direct(&dir.path().join("data"), store_of), 3_000);
+        let toml = format!("[upload]\nurl = \"file://{}\"\n", dir.path().join("bucket").display());
+        let migrate = || predlog(dir.path(), &toml, &["migrate", "--from", store, "--to", "upload"]);
+        let (code, said, errors) = migrate();
+        assert_eq!(code, Some(0), "{said}{errors}");
+        let once: BTreeSet<_> = in_files(&dir.path().join("bucket/predictions")).into_iter().collect();
+        assert_eq!(once.len(), 3_000, "{said}{errors}");
+        let (code, said, errors) = migrate();
+        assert_eq!((code, said.as_str()), (Some(0), "uploaded_files=0 uploaded_bytes=0\n"), "{errors}");
+    }
+}
+
+#[test]
+fn what_is_asked_wrongly_is_said() {
+    let (dir, topic) = (tempfile::tempdir().unwrap(), "predictions");
+    let toml = toml_for(Place::Kafka, dir.path(), dir.path(), topic, true);
+    let said = |args: &[&str], toml: &str| {
+        let (code, _, errors) = predlog(dir.path(), toml, args);
+        (code, errors)
+    };
+    let (code, errors) = said(&["migrate", "--from", "mysql:x", "--to", "kafka"], &toml);
+    assert!(code == Some(2) && errors.contains("sqlite:PATH or parquet:DIR"), "{errors}");
+    let (code, errors) = said(&["migrate", "--from", "sqlite:missing.db", "--to", "kafka"], &toml);
+    assert!(code == Some(1) && errors.contains("missing.db"), "{errors}");
+    assert!(!dir.path().join("missing.db").exists());
+    let (code, errors) = said(&["migrate", "--from", "parquet:.", "--to", "upload"], &toml);
+    assert!(code == Some(2) && errors.contains("upload.url"), "{errors}");
+    let wrong = toml.replace("[batch]", "backlog = \"kafka\"\n[batch]");
+    let (code, errors) = said(&["check"], &wrong);
+    assert!(code == Some(2) && errors.contains("direct.backlog") && errors.contains("predlog migrate"), "{errors}");
+}

@@ -22,7 +22,7 @@ mod modes;
 #[cfg(feature = "parquet")]
 pub mod outbox;
 pub mod record;
-#[cfg(any(feature = "kafka", feature = "nats"))]
+#[cfg(all(feature = "kafka", feature = "sqlite", feature = "upload"))]
 pub(crate) mod resend;
 pub mod retry;
 pub mod rotation;

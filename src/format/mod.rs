@@ -20,7 +20,7 @@ pub(crate) mod wire;
 pub mod decode;
 #[cfg(feature = "parquet")]
 pub mod infer;
-#[cfg(all(feature = "parquet", any(feature = "kafka", feature = "nats")))]
+#[cfg(all(feature = "kafka", feature = "sqlite", feature = "upload"))]
 pub(crate) mod lines;
 #[cfg(feature = "parquet")]
 pub mod parquet;

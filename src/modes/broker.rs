@@ -63,7 +63,10 @@ fn deliver_rest(config: &Config, guard: Guard, stats: &Arc<Stats>) -> Result<Gua
             #[cfg(feature = "upload")]
             return super::upload::attach_rest(config, guard, stats);
             #[cfg(not(feature = "upload"))]
-            Ok(guard)
+            {
+                let _ = stats;
+                Ok(guard)
+            }
         }
         Backlog::Kafka => {
             #[cfg(all(feature = "kafka", feature = "sqlite", feature = "upload"))]

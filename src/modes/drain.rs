@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::logger::{Guard, Service};
 use crate::outbox::Outbox;
 use crate::resend::parquet::ParquetSource;
-use crate::resend::{Records, Sender, State, lock, send_all};
+use crate::resend::{Records, Sender, State, send_all, try_lock};
 use crate::sink::SinkError;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::sqlite::{Plan, SqliteExport, SqliteSettings};
@@ -80,7 +80,9 @@ impl Worker {
     fn run(mut self) {
         while !self.ends() {
             match self.drain() {
-                Ok(sent) => {
+                // The processes that share the directory take turns.
+                Ok(None) => std::thread::park_timeout(RETRY),
+                Ok(Some(sent)) => {
                     if !self.ends() {
                         tracing::info!(dir = %self.dir.display(), records = sent, "what direct mode has left is in Kafka");
                     }
@@ -101,11 +103,11 @@ impl Worker {
         self.ends.load(Ordering::Acquire)
     }
 
-    /// All that waits, or until it is to end.
-    fn drain(&mut self) -> Result<u64, Error> {
+    /// Sends all that waits, or until it is to end. `None` when another process is at it.
+    fn drain(&mut self) -> Result<Option<u64>, Error> {
         // The shipper's lock: what this process sends another one must not upload.
-        let _lock = lock(&self.dir.join("ship.lock"))?;
-        Ok(self.send_rows()? + self.send_files()?)
+        let Some(_lock) = try_lock(&self.dir.join("ship.lock"))? else { return Ok(None) };
+        Ok(Some(self.send_rows()? + self.send_files()?))
     }
 
     fn send_rows(&mut self) -> Result<u64, Error> {

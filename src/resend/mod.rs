@@ -5,10 +5,9 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod letters;
-#[cfg(feature = "parquet")]
 pub(crate) mod parquet;
 mod records;
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "cli")]
 pub(crate) mod sqlite;
 mod state;
 
@@ -20,11 +19,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
 use crate::sink::{Sink, SinkError};
 use crate::stats::Stats;
-#[cfg(feature = "upload")]
 use rustix::fs::{FlockOperation, flock};
-#[cfg(feature = "upload")]
 use std::fs::File;
-#[cfg(feature = "upload")]
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -73,18 +69,24 @@ pub(crate) fn send_all(
 ///
 /// # Errors
 /// Another one does, or the file cannot be made.
-#[cfg(feature = "upload")]
+#[cfg(feature = "cli")]
 pub(crate) fn lock(path: &Path) -> Result<File, Error> {
+    let busy = || format!("another process holds path={}: wait until it has ended", path.display());
+    try_lock(path)?.ok_or_else(|| Error::new(ErrorKind::Storage, busy()))
+}
+
+/// As [`lock`]; `None` when another process holds the file.
+///
+/// # Errors
+/// The file cannot be made.
+pub(crate) fn try_lock(path: &Path) -> Result<Option<File>, Error> {
     let failed = |error: std::io::Error| {
         Error::new(ErrorKind::Storage, format!("cannot lock path={}: {error}; give this user the right to", path.display()))
     };
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let message = format!("another process holds path={}: wait until it has ended", path.display());
-            Err(Error::new(ErrorKind::Storage, message))
-        }
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(failed(error.into())),
     }
 }

@@ -8,8 +8,6 @@ use crate::format::store::SchemaStore;
 use crate::ledger::LEDGER_MODEL;
 use crate::outbox::{Outbox, Relative};
 use parquet::errors::ParquetError;
-use parquet::file::reader::FileReader;
-use parquet::file::serialized_reader::SerializedFileReader;
 use std::fs::File;
 use std::path::Path;
 
@@ -37,6 +35,7 @@ impl ParquetSource {
     ///
     /// # Errors
     /// The directory cannot be read, or has no such files.
+    #[cfg(feature = "cli")]
     pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
         let failed = |error: std::io::Error| {
             Error::new(ErrorKind::Storage, format!("cannot list the files of dir={}: {error}", dir.display()))
@@ -61,7 +60,9 @@ impl ParquetSource {
     ///
     /// # Errors
     /// A file cannot be read.
+    #[cfg(feature = "cli")]
     pub(crate) fn left(&self, state: &State) -> Result<u64, Error> {
+        use parquet::file::reader::{FileReader, SerializedFileReader};
         let rows = |file: &Relative| {
             let path = self.outbox.path(file);
             if !path.exists() {

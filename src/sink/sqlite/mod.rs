@@ -20,7 +20,7 @@
 
 mod db;
 mod error;
-#[cfg(any(feature = "kafka", feature = "nats"))]
+#[cfg(feature = "cli")]
 mod history;
 mod insert;
 mod ledger;
@@ -32,7 +32,7 @@ mod schema;
 mod view_sql;
 mod views;
 
-#[cfg(any(feature = "kafka", feature = "nats"))]
+#[cfg(feature = "cli")]
 pub(crate) use history::{Records as HistoryTable, SqliteHistory};
 #[cfg(feature = "cli")]
 pub(crate) use ledger::{COLUMNS as LEDGER_COLUMNS, read as entry_of};

@@ -21,10 +21,10 @@ fn line(seq: u64) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Buries a frame for each of `frames`, which are seqs.
-fn bury(dir: &Path, frames: &[std::ops::Range<u64>]) -> DeadLetters {
+/// Buries a frame for each of `frames`, from a seq to before another.
+fn bury(dir: &Path, frames: &[(u64, u64)]) -> DeadLetters {
     let mut letters = DeadLetters::new(dir, "kafka", Uuid::from_u128(1), 1 << 30);
-    frames.iter().for_each(|seqs| bury_more(&mut letters, seqs.clone()));
+    frames.iter().for_each(|&(from, to)| bury_more(&mut letters, from..to));
     letters
 }
 
@@ -53,7 +53,7 @@ fn left_in(dir: &Path) -> Vec<String> {
 #[test]
 fn each_record_is_sent_as_it_was_and_its_file_goes() {
     let (dir, sink) = (tempfile::tempdir().unwrap(), MemorySink::new());
-    let mut letters = bury(dir.path(), &[0..3, 5..6]);
+    let mut letters = bury(dir.path(), &[(0, 3), (5, 6)]);
     assert_eq!(count(dir.path(), &mut |_| {}).unwrap(), Replayed { left: 4, ..Replayed::default() });
     assert_eq!(run(dir.path(), &sink).unwrap(), Replayed { sent: 4, ..Replayed::default() });
     assert_eq!(sink.records().into_iter().map(|record| record.line).collect::<Vec<_>>(), [0, 1, 2, 5].map(line));
@@ -68,7 +68,7 @@ fn each_record_is_sent_as_it_was_and_its_file_goes() {
 #[test]
 fn what_was_owned_before_a_failure_is_not_sent_again() {
     let (dir, sink) = (tempfile::tempdir().unwrap(), MemorySink::new());
-    bury(dir.path(), &[0..15_000]);
+    bury(dir.path(), &[(0, 15_000)]);
     sink.fail_with(Some(SinkErrorKind::Unavailable));
     let error = run(dir.path(), &sink).unwrap_err().to_string();
     assert!(error.contains("told to fail") && error.contains("run the command again"), "{error}");
@@ -85,7 +85,7 @@ fn what_was_owned_before_a_failure_is_not_sent_again() {
 #[test]
 fn a_torn_end_is_kept_and_what_is_before_it_is_sent() {
     let (dir, sink) = (tempfile::tempdir().unwrap(), MemorySink::new());
-    bury(dir.path(), &[0..3, 3..9]);
+    bury(dir.path(), &[(0, 3), (3, 9)]);
     let path = files(&dir.path().join("dead-letter")).unwrap().remove(0);
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
@@ -99,7 +99,7 @@ fn a_torn_end_is_kept_and_what_is_before_it_is_sent() {
 #[test]
 fn a_line_that_no_logger_made_keeps_its_file() {
     let (dir, sink) = (tempfile::tempdir().unwrap(), MemorySink::new());
-    let mut letters = bury(dir.path(), &[0..2]);
+    let mut letters = bury(dir.path(), &[(0, 2)]);
     let letter = Letter { topic: "t", reason: "r", lines: b"{\"a\":1}\n" };
     letters.bury(&[letter], Timestamp::from_micros(0), &Stats::default()).unwrap();
     assert_eq!(run(dir.path(), &sink).unwrap(), Replayed { sent: 2, left: 1, ..Replayed::default() });
@@ -109,7 +109,7 @@ fn a_line_that_no_logger_made_keeps_its_file() {
 #[test]
 fn one_replay_of_a_directory_runs_at_a_time() {
     let (dir, sink) = (tempfile::tempdir().unwrap(), MemorySink::new());
-    bury(dir.path(), &[0..1]);
+    bury(dir.path(), &[(0, 1)]);
     let held = lock(&dir.path().join("dead-letter").join(LOCK)).unwrap();
     let error = run(dir.path(), &sink).unwrap_err().to_string();
     assert!(error.contains("another process holds"), "{error}");

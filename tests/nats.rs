@@ -450,3 +450,21 @@ fn statements_that_no_stream_takes_hold_up_nothing() {
     let letters = dead_letters(dir.path());
     assert!(!letters.is_empty() && letters.iter().all(|letter| letter["topic"] == "s-ledger"), "{letters:?}");
 }
+
+#[test]
+fn statements_that_the_user_may_not_publish_hold_up_nothing() {
+    let permissions = "publish: { allow: [\"s.*\", \"$JS.API.>\"] }";
+    let nats = Nats::start_with(&format!(
+        "accounts {{ A: {{ jetstream: enabled, users: [ {{ user: me, password: secret, permissions: {{ {permissions} }} }}, {{ user: all, password: all }} ] }} }}\nno_auth_user: all"
+    ));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut settings = nats.settings("s", dir.path());
+    settings.auth.username = Some("me".to_owned());
+    settings.auth.password = Some(predlog::config::nats::Secret::new("secret"));
+    let (logger, guard) = open(settings);
+    assert!((0..100).all(|n| log(&logger, n)));
+    every_record_is_stored_once(&nats, &logger, guard, 100);
+    let letters = dead_letters(dir.path());
+    let denied = |letter: &Value| letter["reason"].as_str().is_some_and(|reason| reason.contains("Permissions Violation"));
+    assert!(!letters.is_empty() && letters.iter().all(|letter| letter["topic"] == "s-ledger" && denied(letter)), "{letters:?}");
+}

@@ -28,6 +28,9 @@ const RETRY: Duration = Duration::from_millis(2);
 
 const NO_STREAM: &str = "no stream takes it: create the stream, or set nats.create_stream = true";
 
+/// How servers begin to say that a user may not publish.
+const PERMISSIONS: &str = "Permissions Violation";
+
 /// Why nothing goes on.
 pub(super) const ENDED: &str = "the thread with the NATS connection has ended";
 
@@ -106,6 +109,8 @@ struct Publisher {
     /// The same of the ledger's stream, for the first statement.
     ledger: Wanted,
     ledger_asked: bool,
+    /// Why the servers take no statements from this user.
+    ledger_denied: Option<String>,
     /// Not sent yet, oldest first.
     waiting: VecDeque<Outgoing>,
     /// Sent, oldest first: a place is empty when its message has its answer.
@@ -151,6 +156,7 @@ pub(super) async fn run(
         wanted,
         ledger_asked: !settings.create_stream,
         ledger,
+        ledger_denied: None,
         waiting: VecDeque::new(),
         sent: VecDeque::new(),
         first: 0,
@@ -215,6 +221,10 @@ impl Publisher {
         }
         while self.sent.len() < UNACKED && self.sent_bytes < UNACKED_BYTES && !self.meets_ledger() {
             let Some(message) = self.waiting.pop_front() else { return true };
+            if let Some(reason) = self.ledger_denied.clone().filter(|_| message.is_ledger()) {
+                self.shared.poison.lock().push(Poison { message, reason });
+                continue;
+            }
             let number = self.first + self.sent.len() as u64;
             let publish = self.client.publish_with_reply_and_headers(
                 message.subject.clone(),
@@ -283,6 +293,7 @@ impl Publisher {
         tracing::debug!(%event, "nats");
         match event {
             Event::Connected => {
+                self.ledger_denied = None;
                 *self.shared.last_error.lock() = None;
                 if !self.asked
                     && let Err(error) = self.wanted.ask(&self.client).await
@@ -296,10 +307,29 @@ impl Publisher {
                 *self.shared.last_error.lock() = Some("the connection was lost".to_owned());
                 self.fail("the connection was lost", |_| true);
             }
-            Event::ServerError(error) => *self.shared.last_error.lock() = Some(error.to_string()),
+            Event::ServerError(error) => {
+                let error = error.to_string();
+                if error.contains(PERMISSIONS) && error.contains(&format!("\"{}\"", self.ledger.subjects())) {
+                    self.deny_ledger(error);
+                } else {
+                    *self.shared.last_error.lock() = Some(error);
+                }
+            }
             Event::ClientError(error) => *self.shared.last_error.lock() = Some(error.to_string()),
             _ => {}
         }
+    }
+
+    /// A publish that is not permitted has no acknowledgement, only this error. Statements become dead letters then, and hold up no predictions.
+    fn deny_ledger(&mut self, reason: String) {
+        for place in &mut self.sent {
+            if let Some(message) = place.take_if(|message| message.is_ledger()) {
+                self.sent_bytes -= message.payload.len();
+                self.shared.poison.lock().push(Poison { message, reason: reason.clone() });
+            }
+        }
+        self.ledger_denied = Some(reason);
+        self.forget_answered();
     }
 
     /// Fails the oldest messages, as long as `is_over`.

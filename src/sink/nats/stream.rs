@@ -51,6 +51,11 @@ impl Wanted {
         Wanted { name, subjects, create }
     }
 
+    /// The subjects that it is for.
+    pub(super) fn subjects(&self) -> &str {
+        &self.subjects
+    }
+
     /// Asks for the stream, and makes it if it is missing and may be made.
     ///
     /// # Errors

@@ -209,9 +209,12 @@ mod tests {
     #[cfg(feature = "nats")]
     #[test]
     fn statements_have_a_subject_that_no_models_wildcard_takes() {
-        for (template, subject) in
-            [("p.{model_name}", "p-ledger"), ("p.{model_name}.y", "p.y-ledger"), ("{model_name}", "predlog.ledger"), ("p.q", "p.q-ledger")]
-        {
+        for (template, subject) in [
+            ("p.{model_name}", "p-ledger"),
+            ("p.{model_name}.y", "p.y-ledger"),
+            ("{model_name}", "predlog.ledger"),
+            ("p.q", "p.q-ledger"),
+        ] {
             assert_eq!(TopicTemplate::parse(template, &NATS).unwrap().ledger_subject(), subject);
         }
     }

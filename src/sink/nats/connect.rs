@@ -125,7 +125,9 @@ pub(crate) fn check(settings: &NatsSettings, ledger: bool, within: Duration) -> 
             }
             wanted.ask(&client).await?;
             match statements {
-                Some(statements) => statements.ask_or_other(&client).await.map_err(|why| format!("{why}, or ledger.enabled = false")),
+                Some(statements) => {
+                    statements.ask_or_other(&client).await.map_err(|why| format!("{why}, or ledger.enabled = false"))
+                }
                 None => Ok(()),
             }
         })

@@ -191,8 +191,7 @@ impl Messages {
             let quoted = [b"\"", raw, b"\""].concat();
             let name: String =
                 serde_json::from_slice(&quoted).map_err(|error| format!("a model's name cannot be read: {error}"))?;
-            let subject =
-                if name == LEDGER_MODEL { self.template.ledger_subject() } else { self.template.of_model(&name) };
+            let subject = if name == LEDGER_MODEL { self.template.ledger_subject() } else { self.template.of_model(&name) };
             let model = Model { number: self.models.len(), subject: subject.into() };
             self.models.insert(raw.to_vec(), model);
         }

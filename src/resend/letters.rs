@@ -66,6 +66,7 @@ pub(crate) fn replay(dir: &Path, mut sender: Sender, tell: &mut dyn FnMut(&str))
         return Ok(replayed);
     }
     let _lock = lock(&letters.join(LOCK))?;
+    tell_of_no_records(&letters, tell);
     let claimed = claim(&letters).map_err(|error| failed("claim the files in", &letters, &error))?;
     for (at, path) in claimed.iter().enumerate() {
         replay_file(dir, path, &mut sender, &mut replayed)?;
@@ -83,6 +84,7 @@ pub(crate) fn replay(dir: &Path, mut sender: Sender, tell: &mut dyn FnMut(&str))
 pub(crate) fn count(dir: &Path, tell: &mut dyn FnMut(&str)) -> Result<Replayed, Error> {
     let letters = dir.join(dead_letter::DIR);
     let mut replayed = Replayed::default();
+    tell_of_no_records(&letters, tell);
     for path in files(&letters).map_err(|error| failed("list", &letters, &error))? {
         let sent = State::load(sent(&path), TO)?.through(LINES);
         let mut file = Letters::open(&path)?;
@@ -93,6 +95,14 @@ pub(crate) fn count(dir: &Path, tell: &mut dyn FnMut(&str)) -> Result<Replayed, 
         tell(&format!("{}: {left} records{}", path.display(), if file.torn { ", and a torn end" } else { "" }));
     }
     Ok(replayed)
+}
+
+/// Lines that no column can take are no records: no other sink could take them either.
+fn tell_of_no_records(letters: &Path, tell: &mut dyn FnMut(&str)) {
+    let path = letters.join("records.ndjson");
+    if path.exists() {
+        tell(&format!("{}: lines that are no records, which cannot be sent; look at them", path.display()));
+    }
 }
 
 fn replay_file(dir: &Path, path: &Path, sender: &mut Sender, replayed: &mut Replayed) -> Result<(), Error> {

@@ -46,18 +46,24 @@ impl Drop for Serving {
 
 /// What a server leaves that is killed in one mode is delivered by the next start in another, which may be killed as well.
 fn changes(from: Place, to: Place, one_directory: bool) {
-    const ROWS: u64 = 7_000;
+    changes_with(7_000, from, to, one_directory, &[0, 0]);
+}
+
+/// As [`changes`], with so many records, and a kill so many milliseconds after each start.
+fn changes_with(rows: u64, from: Place, to: Place, one_directory: bool, kills: &[u64]) {
     let (dir, topic) = (tempfile::tempdir().unwrap(), new_topic(&[]));
     let data = dir.path().join("data");
     let fallback = if one_directory { data.clone() } else { dir.path().join("fallback") };
     let before = Serving::start(dir.path(), &toml_for(from, &data, &fallback, &topic, true));
-    (0..7).for_each(|step| before.post(step * 1_000..(step + 1) * 1_000));
+    (0..rows / 1_000).for_each(|step| before.post(step * 1_000..(step + 1) * 1_000));
     drop(before);
     let stored = everywhere(&data, &topic).len();
-    assert!(stored < ROWS as usize, "{from:?} {to:?}: nothing is left to deliver");
+    assert!(stored < rows as usize, "{from:?} {to:?}: nothing is left to deliver");
     let toml = toml_for(to, &data, &fallback, &topic, false);
-    for _ in 0..2 {
-        drop(Serving::start(dir.path(), &toml));
+    for &millis in kills {
+        let server = Serving::start(dir.path(), &toml);
+        std::thread::sleep(Duration::from_millis(millis));
+        drop(server);
     }
     let (logger, guard) = Logger::open(&Config::from_toml(&toml).unwrap()).unwrap();
     let nothing_waits = |dir: &Path| std::fs::read_dir(dir.join("writers")).map_or(0, Iterator::count);
@@ -69,7 +75,7 @@ fn changes(from: Place, to: Place, one_directory: bool) {
     assert_eq!(report.problem, None, "{from:?} {to:?}");
     let all = everywhere(&data, &topic);
     let once: BTreeSet<_> = all.iter().collect();
-    assert_eq!((all.len(), once.len()), (ROWS as usize, ROWS as usize), "{from:?} {to:?}, {stored} were stored before");
+    assert_eq!((all.len(), once.len()), (rows as usize, rows as usize), "{from:?} {to:?}, {stored} were stored before");
 }
 
 #[test]
@@ -144,4 +150,17 @@ fn what_waits_for_its_upload_goes_to_kafka_where_that_is_asked_for() {
         guard.shutdown(LONG);
         assert_eq!(in_files(&dir.path().join("bucket/predictions")).len(), 0, "{place:?}");
     }
+}
+
+#[test]
+fn a_start_in_another_mode_may_be_killed_at_any_moment() {
+    let mut random = fastrand::Rng::new();
+    let seed = random.u64(..);
+    random.seed(seed);
+    eprintln!("seed={seed}");
+    for (to, one_directory) in [(Place::Parquet, false), (Place::Parquet, true), (Place::Sqlite, false)] {
+        let kills: Vec<u64> = (0..6).map(|_| random.u64(0..150)).collect();
+        changes_with(60_000, Place::Kafka, to, one_directory, &kills);
+    }
+    changes_with(60_000, Place::Parquet, Place::Kafka, true, &[random.u64(0..150), random.u64(0..150)]);
 }

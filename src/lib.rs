@@ -22,6 +22,8 @@ mod modes;
 #[cfg(feature = "parquet")]
 pub mod outbox;
 pub mod record;
+#[cfg(all(feature = "kafka", feature = "sqlite", feature = "upload"))]
+pub(crate) mod resend;
 pub mod retry;
 pub mod rotation;
 pub mod seqs;

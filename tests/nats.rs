@@ -413,3 +413,58 @@ fn what_is_posted_to_the_server_is_in_the_stream_and_check_says_what_is_missing(
     let said = String::from_utf8_lossy(&check.stdout).into_owned();
     assert!(check.status.success() && said.contains("stream=predictions takes subject=predictions.{model_name}"), "{said}");
 }
+
+fn audit(nats: &Nats, dir: &Path) -> (bool, String) {
+    let mut predlog = Command::new(env!("CARGO_BIN_EXE_predlog"));
+    predlog.arg("audit").env_remove("PREDLOG_CONFIG").env_remove("RUST_LOG").env("PREDLOG_MODE", "nats");
+    predlog.env("PREDLOG_NATS__SERVERS", nats.url()).env("PREDLOG_NATS__FALLBACK__DIR", dir);
+    predlog.env("PREDLOG_NATS__SUBJECT", "s.{model_name}").env("PREDLOG_NATS__STREAM", "s");
+    let output = predlog.output().expect("it runs");
+    (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8"))
+}
+
+#[test]
+fn statements_have_a_stream_of_their_own_and_the_audit_reads_it() {
+    for packing in [Packing::None, Packing::Ndjson] {
+        let (nats, dir) = (Nats::start(), tempfile::tempdir().expect("a temporary directory"));
+        let (logger, guard) = open(NatsSettings { packing, ..nats.settings("s", dir.path()) });
+        assert!((0..1_000).all(|n| log(&logger, n)));
+        every_record_is_stored_once(&nats, &logger, guard, 1_000);
+        let statements = nats.stored("s-ledger");
+        assert!(!statements.is_empty() && statements.iter().all(|message| message.subject == "s-ledger"), "{statements:?}");
+        let (complete, said) = audit(&nats, dir.path());
+        assert!(complete && said.contains("1000"), "{said}");
+        nats.delete("s", 2);
+        let (complete, said) = audit(&nats, dir.path());
+        assert!(!complete && said.contains("missing"), "{said}");
+    }
+}
+
+#[test]
+fn statements_that_no_stream_takes_hold_up_nothing() {
+    let (nats, dir) = (Nats::start(), tempfile::tempdir().expect("a temporary directory"));
+    nats.create_stream("s", stream::Config { subjects: vec!["s.*".to_owned()], ..stream::Config::default() });
+    let (logger, guard) = open(NatsSettings { create_stream: false, ..nats.settings("s", dir.path()) });
+    assert!((0..100).all(|n| log(&logger, n)));
+    every_record_is_stored_once(&nats, &logger, guard, 100);
+    let letters = dead_letters(dir.path());
+    assert!(!letters.is_empty() && letters.iter().all(|letter| letter["topic"] == "s-ledger"), "{letters:?}");
+}
+
+#[test]
+fn statements_that_the_user_may_not_publish_hold_up_nothing() {
+    let permissions = "publish: { allow: [\"s.*\", \"$JS.API.>\"] }";
+    let nats = Nats::start_with(&format!(
+        "accounts {{ A: {{ jetstream: enabled, users: [ {{ user: me, password: secret, permissions: {{ {permissions} }} }}, {{ user: all, password: all }} ] }} }}\nno_auth_user: all"
+    ));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut settings = nats.settings("s", dir.path());
+    settings.auth.username = Some("me".to_owned());
+    settings.auth.password = Some(predlog::config::nats::Secret::new("secret"));
+    let (logger, guard) = open(settings);
+    assert!((0..100).all(|n| log(&logger, n)));
+    every_record_is_stored_once(&nats, &logger, guard, 100);
+    let letters = dead_letters(dir.path());
+    let denied = |letter: &Value| letter["reason"].as_str().is_some_and(|reason| reason.contains("Permissions Violation"));
+    assert!(!letters.is_empty() && letters.iter().all(|letter| letter["topic"] == "s-ledger" && denied(letter)), "{letters:?}");
+}

@@ -1,10 +1,9 @@
 //! Kafka: the topic of the ledger, and then the records' own.
 
-use super::tally::HOUR;
+use super::messages::Models;
 use super::{Run, Target};
 use crate::error::{Error, ErrorKind};
-use crate::ledger::{Stated, is_ledger};
-use crate::record::{raw_model_name, timestamp_of_line, writer_of_line};
+use crate::ledger::Stated;
 use crate::sink::kafka::settings::{Format, KafkaSettings};
 use crate::sink::kafka::{Topics, topics};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -15,8 +14,6 @@ use std::time::{Duration, Instant};
 /// The longest that brokers may take to answer, or to send the next message.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(200);
-/// Rows after which the progress is told.
-const STEP: u64 = 65_536;
 const CONSUMER: [(&str, &str); 5] = [
     // A group is asked for, but partitions are assigned, and nothing is committed.
     ("group.id", "predlog-audit"),
@@ -60,35 +57,8 @@ impl Run<'_> {
     }
 
     fn topic_rows(&mut self, client: &ClientConfig, topic: &str) -> Result<(), String> {
-        let mut models: HashMap<Vec<u8>, i64> = HashMap::new();
-        let (tally, progress) = (&mut self.tally, &mut self.progress);
-        read(client, topic, &mut |line| {
-            let (Some((writer, seq)), Some(timestamp), Some(name)) =
-                (writer_of_line(line), timestamp_of_line(line), raw_model_name(line))
-            else {
-                tally.foreign += 1;
-                return;
-            };
-            // Another configuration's ledger, whose topic the template matches too.
-            if is_ledger(writer) {
-                return;
-            }
-            let model = match models.get(name) {
-                Some(model) => *model,
-                None => {
-                    let quoted = [b"\"", name, b"\""].concat();
-                    let model = tally.cells.model(&serde_json::from_slice::<String>(&quoted).unwrap_or_default());
-                    models.insert(name.to_vec(), model);
-                    model
-                }
-            };
-            let place = tally.cells.at(model, timestamp.div_euclid(HOUR));
-            let writer = tally.writer(writer);
-            tally.row(writer, seq, timestamp, place);
-            if tally.rows.is_multiple_of(STEP) {
-                progress(tally.rows);
-            }
-        })
+        let mut models = Models::new();
+        read(client, topic, &mut |line| self.message_line(&mut models, line))
     }
 }
 

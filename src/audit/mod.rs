@@ -10,6 +10,9 @@ mod book;
 mod bucket;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod messages;
+#[cfg(feature = "nats")]
+mod nats;
 mod parquet;
 mod report;
 mod spool;
@@ -40,6 +43,9 @@ pub enum Target {
     /// leave them; whoever stores it keeps one.
     #[cfg(feature = "kafka")]
     Kafka(Box<crate::sink::kafka::settings::KafkaSettings>),
+    /// The streams of these settings, as of Kafka.
+    #[cfg(feature = "nats")]
+    Nats(Box<crate::sink::nats::settings::NatsSettings>),
 }
 
 /// Which hours are looked at: those that start at `since` or later, and before `until`.
@@ -91,6 +97,8 @@ pub fn audit(target: &Target, window: Window, progress: &mut dyn FnMut(u64)) -> 
         Target::Bucket(_, dir) => dir.clone(),
         #[cfg(feature = "kafka")]
         Target::Kafka(settings) => settings.fallback.dir.exists().then(|| settings.fallback.dir.clone()),
+        #[cfg(feature = "nats")]
+        Target::Nats(settings) => settings.fallback.dir.exists().then(|| settings.fallback.dir.clone()),
     };
     let homes = match &directory {
         Some(dir) => spool::homes(dir).map_err(|error| unreadable(dir, &error))?,
@@ -148,6 +156,8 @@ impl Run<'_> {
             Target::Bucket(settings, dir) => self.bucket(settings, dir.as_deref()),
             #[cfg(feature = "kafka")]
             Target::Kafka(settings) => self.kafka(settings, directory),
+            #[cfg(feature = "nats")]
+            Target::Nats(settings) => self.nats(settings, directory),
         }
     }
 

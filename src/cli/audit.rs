@@ -16,7 +16,7 @@ pub(super) struct Arguments {
     /// The configuration file (else the file that PREDLOG_CONFIG names, else the defaults)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What to audit instead of direct.dir, or of the topic in Kafka mode: sqlite:PATH, a directory, or s3://… (gs://, az://, file:///) with the rest of [upload]
+    /// What to audit instead of direct.dir, or of the topic in Kafka mode and the stream in NATS mode: sqlite:PATH, a directory, or s3://… (gs://, az://, file:///) with the rest of [upload]
     #[arg(long, value_name = "WHAT")]
     from: Option<String>,
     /// Audit the bucket of upload.url; what waits for its upload in direct.dir counts as pending
@@ -56,10 +56,7 @@ fn target(arguments: Arguments) -> Result<Target, Error> {
             return Ok(match config.mode {
                 Mode::Direct => Target::Directory(config.direct.dir),
                 Mode::Kafka => Target::kafka(&config.kafka),
-                Mode::Nats => {
-                    let message = "mode=\"nats\" has no ledger yet: name what to audit by --from";
-                    return Err(Error::new(ErrorKind::Config, message));
-                }
+                Mode::Nats => Target::nats(&config.nats),
             });
         }
         if config.upload.url.is_none() {

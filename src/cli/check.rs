@@ -45,7 +45,7 @@ pub(super) fn run(config: &Config) -> Result<ExitCode, Error> {
             tried.note("brokers", crate::sink::kafka::check(&config.kafka, config.ledger.enabled, ANSWER_WITHIN));
         }
         Mode::Nats => {
-            tried.note("servers", crate::sink::nats::check(&config.nats, ANSWER_WITHIN));
+            tried.note("servers", crate::sink::nats::check(&config.nats, config.ledger.enabled, ANSWER_WITHIN));
         }
     }
     Ok(if tried.problems == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })

@@ -4,6 +4,8 @@ mod archive;
 mod audit;
 mod check;
 mod memory;
+mod migrate;
+mod replay;
 mod serve;
 mod signals;
 
@@ -39,6 +41,9 @@ Examples:
   predlog check --config config/nats.toml          … or the servers, the stream and the fallback's directory
   predlog archive --config config/archive.toml     store the topics of Kafka mode as Parquet in a bucket
   predlog audit --config config/simple.toml        prove that every accepted prediction is stored, once
+  predlog replay --config config/kafka.toml        send what the brokers have refused again, once the reason is gone
+  predlog migrate --from sqlite:predlog-data/predictions.db --to kafka --config config/kafka.toml
+                                                   send what was stored before to the topic
 
 RUST_LOG sets what is logged on standard error: RUST_LOG=debug, RUST_LOG=predlog=trace.";
 
@@ -69,6 +74,12 @@ enum Command {
         after_help = "Exits with 0 only when every accepted record is stored once and none was dropped, with 1 when not, with 2 when asked wrongly."
     )]
     Audit(audit::Arguments),
+    /// Send the dead letters again: records that the brokers, or the store, have refused
+    #[command(after_help = replay::HELP)]
+    Replay(replay::Arguments),
+    /// Send the history of a store to Kafka, to NATS or to the bucket
+    #[command(after_help = migrate::HELP)]
+    Migrate(migrate::Arguments),
     /// Say what a configuration would do, and try everything that it needs
     #[command(
         after_help = "Exits with 0 when all is well, with 1 when something does not work, with 2 when the configuration is wrong."
@@ -91,6 +102,8 @@ pub fn main() -> ExitCode {
         Command::Serve { config, addr, dir } => load(config, addr, dir).and_then(|config| serve::run(&config)),
         Command::Archive(arguments) => archive::run(arguments),
         Command::Audit(arguments) => audit::run(arguments),
+        Command::Replay(arguments) => replay::run(arguments),
+        Command::Migrate(arguments) => migrate::run(arguments),
         Command::Check { config } => load(config, None, None).and_then(|config| check::run(&config)),
     };
     match result {

@@ -11,7 +11,7 @@ mod validate;
 pub use crate::ship::UploadSettings;
 pub use crate::sink::kafka::settings::{self as kafka, KafkaSettings};
 pub use crate::sink::nats::settings::{self as nats, NatsSettings};
-pub use sections::{ArchiveSettings, BadMessages, DirectSettings, Mode, ServerSettings, SqliteSettings, Start, Store};
+pub use sections::{ArchiveSettings, Backlog, BadMessages, DirectSettings, Mode, ServerSettings, SqliteSettings, Start, Store};
 
 use crate::batch::BatchSettings;
 use crate::error::{Error, ErrorKind};

@@ -30,6 +30,17 @@ pub enum Store {
     Parquet,
 }
 
+/// What becomes of what a local store has not uploaded when the mode is another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backlog {
+    /// It is uploaded.
+    #[default]
+    Upload,
+    /// It goes to Kafka.
+    Kafka,
+}
+
 /// The local store: `[direct]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -43,11 +54,19 @@ pub struct DirectSettings {
     pub retain: Option<Duration>,
     /// The oldest predictions are deleted, once uploaded if `[upload]` is set, while the store has more bytes than this. Not set: no limit.
     pub retain_bytes: Option<ByteSize>,
+    /// Where predictions go that were not uploaded when the mode was changed, with `[upload]` set.
+    pub backlog: Backlog,
 }
 
 impl Default for DirectSettings {
     fn default() -> Self {
-        DirectSettings { store: Store::Sqlite, dir: PathBuf::from("./predlog-data"), retain: None, retain_bytes: None }
+        DirectSettings {
+            store: Store::Sqlite,
+            dir: PathBuf::from("./predlog-data"),
+            retain: None,
+            retain_bytes: None,
+            backlog: Backlog::Upload,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::problem::without_credentials;
 use super::source::Sources;
-use super::{Config, Mode, Store};
+use super::{Backlog, Config, Mode, Store};
 use crate::error::{Error, ErrorKind};
 use crate::lane::BUFFERS;
 use crate::logger::Overflow;
@@ -122,6 +122,14 @@ impl Checks<'_> {
         }
         if let Some(bytes) = direct.retain_bytes {
             self.size("direct.retain_bytes", bytes, ByteSize::mib(1), ByteSize::pib(1));
+        }
+        if direct.backlog == Backlog::Kafka && config.mode == Mode::Nats {
+            let why = "predictions would go to both; use \"upload\", or predlog migrate --to nats";
+            self.conflict(("direct.backlog", "\"kafka\"".to_owned()), ("mode", "\"nats\"".to_owned()), why);
+        }
+        if direct.backlog == Backlog::Kafka && config.mode == Mode::Kafka && config.upload.url.is_none() {
+            let why = "nothing was to be uploaded, so nothing waits; what a store keeps goes to Kafka by predlog migrate";
+            self.conflict(("direct.backlog", "\"kafka\"".to_owned()), ("upload.url", "not set".to_owned()), why);
         }
     }
 

@@ -20,6 +20,8 @@ pub(crate) mod wire;
 pub mod decode;
 #[cfg(feature = "parquet")]
 pub mod infer;
+#[cfg(all(feature = "kafka", feature = "sqlite", feature = "upload"))]
+pub(crate) mod lines;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 #[cfg(feature = "parquet")]

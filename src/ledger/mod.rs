@@ -207,7 +207,7 @@ pub(crate) fn own_writer(process: Uuid) -> Writer {
 }
 
 /// Whether `writer` states entries, and logs no predictions.
-#[cfg(any(feature = "sqlite", feature = "kafka"))]
+#[cfg(any(feature = "sqlite", feature = "kafka", feature = "nats"))]
 pub(crate) fn is_ledger(writer: Writer) -> bool {
     writer.lane() >= ADOPTED_LANE
 }

@@ -4,6 +4,9 @@ use super::home::Home;
 use crate::batch::{Batch, Origin};
 use crate::clock::Now;
 use crate::sink::{Sink, SinkError, SinkErrorKind};
+#[cfg(feature = "parquet")]
+use crate::spool::SpoolIndex;
+use crate::spool::frame::FrameMeta;
 use crate::spool::segment::SegmentReader;
 use crate::spool::{self, ClosedSegment};
 use crate::stats::Stats;
@@ -20,6 +23,8 @@ const LOOK_FOR_DEAD_EVERY: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct Backlog {
     dir: Option<PathBuf>,
+    /// Directories of the other modes: what was left there when the mode was changed is delivered too.
+    others: Vec<PathBuf>,
     own: Uuid,
     /// What dead processes did not live to state is stated for them.
     ledger: bool,
@@ -37,7 +42,54 @@ struct Current {
     /// Frames that were given to the sink, and those of them that it owns.
     given: usize,
     owned: usize,
+    /// The frame that was loaded last, and its lines.
+    frame: Option<FrameMeta>,
     raw: Vec<u8>,
+    /// What of the model is in sealed files already: its process died between sealing the segment and removing it.
+    #[cfg(feature = "parquet")]
+    sealed: SpoolIndex,
+}
+
+impl Current {
+    fn open(segment: ClosedSegment, root: Option<&Path>) -> io::Result<Self> {
+        let reader = SegmentReader::open(&segment.path)?;
+        #[cfg(feature = "parquet")]
+        let sealed = match root {
+            Some(root) => {
+                let since = std::fs::metadata(&segment.path)?.modified()?;
+                crate::sink::parquet::sealed_since(root, &segment.model_name, since)?
+            }
+            None => SpoolIndex::default(),
+        };
+        #[cfg(not(feature = "parquet"))]
+        let _ = root;
+        Ok(Current {
+            segment,
+            reader,
+            given: 0,
+            owned: 0,
+            frame: None,
+            raw: Vec::new(),
+            #[cfg(feature = "parquet")]
+            sealed,
+        })
+    }
+
+    /// Loads the next frame, without what is sealed. `false` when there is no other.
+    fn load(&mut self) -> io::Result<bool> {
+        let Some(frame) = self.segment.frames.get(self.given) else { return Ok(false) };
+        self.reader.load(frame, &mut self.raw)?;
+        self.given += 1;
+        #[cfg(feature = "parquet")]
+        if !self.sealed.is_empty() {
+            let mut model = Vec::new();
+            crate::json::escape::write_escaped(&mut model, self.segment.model_name.as_bytes());
+            self.frame = Some(frame.retain(&mut self.raw, |writer, seq| !self.sealed.contains(&model, writer, seq)));
+            return Ok(true);
+        }
+        self.frame = Some(frame.clone());
+        Ok(true)
+    }
 }
 
 /// What comes next.
@@ -62,8 +114,17 @@ pub(super) struct Frame {
 }
 
 impl Backlog {
-    pub(super) fn new(dir: Option<PathBuf>, own: Uuid, ledger: bool) -> Self {
-        Backlog { dir, own, ledger, segments: VecDeque::new(), current: None, adopted: Vec::new(), next_look: Duration::ZERO }
+    pub(super) fn new(dir: Option<PathBuf>, others: Vec<PathBuf>, own: Uuid, ledger: bool) -> Self {
+        Backlog {
+            dir,
+            others,
+            own,
+            ledger,
+            segments: VecDeque::new(),
+            current: None,
+            adopted: Vec::new(),
+            next_look: Duration::ZERO,
+        }
     }
 
     pub(super) fn add(&mut self, segment: ClosedSegment) {
@@ -87,12 +148,18 @@ impl Backlog {
             return;
         }
         self.next_look = now.monotonic + LOOK_FOR_DEAD_EVERY;
-        match Home::dead(dir) {
-            Ok(homes) => homes.into_iter().for_each(|home| self.take_over(home, now, stats)),
-            Err(error) => {
-                tracing::warn!(dir = %dir.display(), %error, "cannot look for what other processes left; will look again")
+        // The own directory last, and its records first: what a process had of another directory's records when it died is then known to
+        // the sink before these are given to it again.
+        let mut found = Vec::new();
+        for dir in self.others.iter().chain([dir]) {
+            match Home::dead(dir) {
+                Ok(homes) => found.push(homes),
+                Err(error) => {
+                    tracing::warn!(dir = %dir.display(), %error, "cannot look for what other processes left; will look again")
+                }
             }
         }
+        found.into_iter().rev().flatten().for_each(|home| self.take_over(home, now, stats));
     }
 
     fn take_over(&mut self, home: Home, now: Now, stats: &Stats) {
@@ -136,15 +203,17 @@ impl Backlog {
             return Ok(Next::Idle);
         }
         let Some(current) = &mut self.current else { return Ok(Next::Moved) };
-        let Some(frame) = current.segment.frames.get(current.given) else {
-            return if current.owned == current.given { self.finish_segment(stats) } else { Ok(Next::Idle) };
-        };
-        if let Err(error) = current.reader.load(frame, &mut current.raw) {
-            let error = SinkError::io("spool", "read", &current.segment.path, &error);
-            self.reopen();
-            return Err(error);
+        match current.load() {
+            Ok(true) => {}
+            Ok(false) if current.owned == current.given => return self.finish_segment(stats),
+            Ok(false) => return Ok(Next::Idle),
+            Err(error) => {
+                let error = SinkError::io("spool", "read", &current.segment.path, &error);
+                self.reopen();
+                return Err(error);
+            }
         }
-        current.given += 1;
+        let Some(frame) = &current.frame else { return Ok(Next::Idle) };
         let rows = if current.segment.is_ledger() { 0 } else { u64::from(frame.rows) };
         let own = frame.runs.first().is_some_and(|run| run.writer.process() == self.own);
         Ok(Next::Frame(Frame { rows, bytes: u64::from(frame.raw_bytes), own }))
@@ -152,10 +221,7 @@ impl Backlog {
 
     /// The frame that was loaded last, as a batch.
     pub(super) fn batch(&self, id: u64) -> Batch<'_> {
-        let chunks = self.current.as_ref().and_then(|current| {
-            let frame = current.segment.frames.get(current.given.checked_sub(1)?)?;
-            Some(frame.chunks(&current.raw))
-        });
+        let chunks = self.current.as_ref().and_then(|current| Some(current.frame.as_ref()?.chunks(&current.raw)));
         Batch { id, origin: Origin::Replay, chunks: chunks.unwrap_or_default() }
     }
 
@@ -186,17 +252,18 @@ impl Backlog {
         let read = |error: io::Error| SinkError::io("spool", "read", &path, &error);
         match opened.map_err(read)? {
             Some(segment) => {
-                let reader = SegmentReader::open(&path).map_err(read)?;
-                if segment.frames.first().and_then(|frame| frame.runs.first()).is_none_or(|run| run.writer.process() != self.own)
-                {
+                let first = segment.frames.first().and_then(|frame| frame.runs.first());
+                let foreign = first.is_none_or(|run| run.writer.process() != self.own);
+                if foreign {
                     stats.recovered.fetch_add(segment.predictions(), Ordering::Relaxed);
                 }
-                if sink.spools() {
+                // Another directory may be on another file system, where a rename does not reach.
+                if sink.spools() && self.dir.as_ref().is_some_and(|dir| path.starts_with(dir)) {
                     let rows = segment.predictions();
                     sink.adopt(&path)?;
                     stats.recovered_delivered.fetch_add(rows, Ordering::Relaxed);
                 } else {
-                    self.current = Some(Current { segment, reader, given: 0, owned: 0, raw: Vec::new() });
+                    self.current = Some(Current::open(segment, self.root_of(&path).filter(|_| foreign)).map_err(read)?);
                 }
             }
             // A process died before its first frame was whole: nothing in it was ever owned. Other damage is kept to be looked at.
@@ -230,10 +297,15 @@ impl Backlog {
         Ok(Next::Moved)
     }
 
+    /// The directory that a segment is of.
+    fn root_of(&self, path: &Path) -> Option<&Path> {
+        self.dir.iter().chain(&self.others).map(PathBuf::as_path).find(|dir| path.starts_with(dir))
+    }
+
     fn set_aside(&self, path: &Path) -> Result<(), SinkError> {
         let no_dir =
             || SinkError::new("spool", SinkErrorKind::Damaged, format!("no directory for the damaged path={}", path.display()));
-        let dir = self.dir.as_ref().ok_or_else(no_dir)?;
+        let dir = self.root_of(path).ok_or_else(no_dir)?;
         spool::set_aside(dir, path).map_err(|error| SinkError::io("spool", "set aside", path, &error))
     }
 }

@@ -26,6 +26,7 @@ pub struct Builder {
     clock: Arc<dyn Clock>,
     stats: Arc<Stats>,
     dir: Option<PathBuf>,
+    others: Vec<PathBuf>,
     sink: Option<Box<dyn Sink>>,
     home: Option<Home>,
     pace: PaceSettings,
@@ -50,6 +51,7 @@ impl Builder {
             clock: Arc::new(SystemClock::default()),
             stats: Arc::new(Stats::default()),
             dir: None,
+            others: Vec::new(),
             sink: None,
             home: None,
             pace: PaceSettings::default(),
@@ -75,6 +77,13 @@ impl Builder {
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
+        self
+    }
+
+    /// Directories where loggers of other settings ran: what dead processes left there is delivered as well.
+    #[must_use]
+    pub fn also_from(mut self, dirs: Vec<PathBuf>) -> Self {
+        self.others = dirs;
         self
     }
 
@@ -141,7 +150,7 @@ impl Builder {
             drops: Drops::default(),
             cause: Cause::LOAD.into(),
         });
-        let backlog = Backlog::new(self.dir.clone(), process, self.ledger.is_some());
+        let backlog = Backlog::new(self.dir.clone(), self.others, process, self.ledger.is_some());
         let ledger = self.ledger.as_ref().map(|settings| Ledger::new(settings, process));
         let worker = Worker::new(Arc::clone(&shared), self.batch, sink, spool, backlog, Pace::new(self.pace), home, ledger);
         let thread = std::thread::Builder::new()

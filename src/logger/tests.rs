@@ -248,3 +248,47 @@ fn what_cannot_start_says_why() {
     let error = Logger::builder(LoggerSettings::default()).dir(file.path()).sink(Box::new(MemorySink::new())).open().unwrap_err();
     assert!(error.to_string().contains(&file.path().display().to_string()), "{error}");
 }
+
+/// A process of the parquet store died between sealing a segment and removing it, with one of two files published.
+#[cfg(feature = "parquet")]
+#[test]
+fn of_a_segment_that_is_half_sealed_only_the_rest_is_delivered() {
+    use crate::clock::{Clock, SystemClock, Timestamp};
+    use crate::rotation::RotationSettings;
+    use crate::sink::Sink;
+    use crate::sink::parquet::{ParquetSettings, ParquetSink};
+    const DAY: i64 = 86_400_000_000;
+    let (dir, sink) = (tempfile::tempdir().unwrap(), MemorySink::new());
+    sink.fail_with(Some(SinkErrorKind::Unavailable));
+    let (logger, guard) = open(settings(Overflow::Spill, Durability::Process), dir.path(), &sink);
+    for n in 0..100 {
+        let prediction = Prediction::new("m", "1", &n, &0.5).timestamp(Timestamp::from_micros(DAY * (n % 2)));
+        assert!(matches!(logger.log(prediction), Outcome::Accepted { .. }));
+    }
+    wait_for("all is in the spool", || logger.snapshot().on_disk == 100);
+    guard.shutdown(Duration::ZERO);
+    sink.fail_with(None);
+    let home = home::Home::dead(dir.path()).unwrap().remove(0);
+    for segment in crate::spool::segments(&home.spool()).unwrap() {
+        std::fs::hard_link(&segment, segment.with_file_name("0-again.ndjson.zst")).unwrap();
+        let store = ParquetSettings {
+            dir: dir.path().to_owned(),
+            spool: dir.path().join("own"),
+            rotation: RotationSettings::default(),
+            fsync: false,
+            max_disk_bytes: None,
+        };
+        let mut store = ParquetSink::open(store, Default::default()).unwrap();
+        store.adopt(&segment).unwrap();
+        let clock = SystemClock::default();
+        wait_for("it is sealed", || store.maintain(clock.now(), true).unwrap().pending_bytes == 0);
+        store.close(clock.now()).unwrap();
+    }
+    drop(home);
+    std::fs::remove_dir_all(dir.path().join("predictions/model_name=m/date=1970-01-02")).unwrap();
+    let (_logger, guard) = open(settings(Overflow::Spill, Durability::Process), dir.path(), &sink);
+    wait_for("the rest is delivered", || unique(&sink) >= 50);
+    guard.shutdown(LONG);
+    let days: BTreeSet<_> = sink.records().iter().map(|record| crate::record::timestamp_of_line(&record.line)).collect();
+    assert_eq!((unique(&sink), days), (50, BTreeSet::from([Some(DAY)])));
+}

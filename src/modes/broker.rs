@@ -1,6 +1,7 @@
 //! What the modes with a message broker share: the broker, and a spool for when it is away.
 
 use crate::batch::BatchSettings;
+use crate::config::Backlog;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::ledger::LedgerSettings;
@@ -48,6 +49,33 @@ pub(super) fn open<S: Sink + 'static>(
     };
     let batch = BatchSettings { max_age: config.batch.max_age.min(broker.linger), ..config.batch.clone() };
     let ledger = LedgerSettings { enabled: config.ledger.enabled && broker.ledger, ..config.ledger.clone() };
-    let builder = Logger::builder(settings).batch(batch).dir(&fallback.dir).stats(stats).home(home).pace(pace).ledger(ledger);
-    builder.sink(Box::new(sink)).open()
+    let builder =
+        Logger::builder(settings).batch(batch).dir(&fallback.dir).stats(Arc::clone(&stats)).home(home).pace(pace).ledger(ledger);
+    let (logger, guard) = builder.also_from(super::other_dirs(config, &fallback.dir)).sink(Box::new(sink)).open()?;
+    let guard = deliver_rest(config, guard, &stats)?;
+    Ok((logger, guard))
+}
+
+/// What direct mode has not uploaded.
+fn deliver_rest(config: &Config, guard: Guard, stats: &Arc<Stats>) -> Result<Guard, Error> {
+    match config.direct.backlog {
+        Backlog::Upload => {
+            #[cfg(feature = "upload")]
+            return super::upload::attach_rest(config, guard, stats);
+            #[cfg(not(feature = "upload"))]
+            {
+                let _ = stats;
+                Ok(guard)
+            }
+        }
+        Backlog::Kafka => {
+            #[cfg(all(feature = "kafka", feature = "sqlite", feature = "upload"))]
+            return super::drain::attach(config, guard);
+            #[cfg(not(all(feature = "kafka", feature = "sqlite", feature = "upload")))]
+            {
+                let message = "direct.backlog=\"kafka\" is not in this build: add the crate's features kafka, sqlite and upload";
+                Err(Error::new(ErrorKind::Config, message))
+            }
+        }
+    }
 }

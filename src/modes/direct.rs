@@ -19,13 +19,14 @@ pub(super) fn open(config: &Config) -> Result<(Logger, Guard), Error> {
     let sink = open_sink(config, &home, &stats).map_err(|error| Error::new(ErrorKind::Storage, error.to_string()))?;
     let builder =
         Logger::builder(config.logger.clone()).batch(config.batch.clone()).dir(dir).stats(Arc::clone(&stats)).home(home);
+    let builder = builder.also_from(super::other_dirs(config, dir));
     let (logger, guard) = builder.sink(sink).ledger(config.ledger.clone()).open()?;
     #[cfg(feature = "upload")]
-    let guard = upload::attach(config, guard, &stats)?;
+    let guard = super::upload::attach(config, guard, &stats)?;
     Ok((logger, guard))
 }
 
-fn open_sink(config: &Config, home: &Home, stats: &Arc<Stats>) -> Result<Box<dyn Sink>, SinkError> {
+pub(super) fn open_sink(config: &Config, home: &Home, stats: &Arc<Stats>) -> Result<Box<dyn Sink>, SinkError> {
     let fsync = config.logger.durability == Durability::Fsync;
     match config.direct.store {
         #[cfg(feature = "sqlite")]
@@ -64,67 +65,5 @@ pub(crate) fn sqlite_settings(config: &Config) -> crate::sink::sqlite::SqliteSet
         retain: config.direct.retain,
         retain_bytes: config.direct.retain_bytes,
         keep_until_uploaded: config.upload.url.is_some(),
-    }
-}
-
-#[cfg(feature = "upload")]
-mod upload {
-    use super::{Arc, Config, Error, ErrorKind, Guard, Stats, Store};
-    use crate::logger::Service;
-    use crate::ship::{Event, Feed, Observer, Retain, Shipper};
-    use std::sync::atomic::Ordering;
-    use std::time::Instant;
-
-    /// Starts the shipper, where there is something for it to do: an upload, or files with a retention.
-    pub(super) fn attach(config: &Config, mut guard: Guard, stats: &Arc<Stats>) -> Result<Guard, Error> {
-        let files = config.direct.store == Store::Parquet;
-        let retain = Retain { age: config.direct.retain, bytes: config.direct.retain_bytes.map(|bytes| bytes.as_u64()) };
-        let retain = if files { retain } else { Retain::default() };
-        if config.upload.url.is_none() && retain == Retain::default() {
-            return Ok(guard);
-        }
-        let feed = feed(config, stats).map_err(|message| Error::new(ErrorKind::Storage, message))?;
-        let shipper = Shipper::start(config.upload.clone(), &config.direct.dir, retain, feed, observer(Arc::clone(stats)))
-            .map_err(|error| Error::new(ErrorKind::Upload, error.to_string()))?;
-        guard.attach(Box::new(shipper));
-        Ok(guard)
-    }
-
-    fn feed(config: &Config, stats: &Arc<Stats>) -> Result<Option<Box<dyn Feed>>, String> {
-        #[cfg(feature = "sqlite")]
-        if config.upload.url.is_some() && config.direct.store == Store::Sqlite {
-            let export = crate::ship::SqliteFeed::open(super::sqlite_settings(config), &config.upload, Arc::clone(stats))?;
-            return Ok(Some(Box::new(export)));
-        }
-        let _ = (config, stats);
-        Ok(None)
-    }
-
-    fn observer(stats: Arc<Stats>) -> Observer {
-        Arc::new(move |event| match event {
-            Event::Uploaded { bytes, took } => {
-                stats.uploaded_files.fetch_add(1, Ordering::Relaxed);
-                stats.uploaded_bytes.fetch_add(bytes, Ordering::Relaxed);
-                stats.upload_seconds.observe(took.as_secs_f64());
-            }
-            Event::Failed { .. } => {
-                stats.upload_failures.fetch_add(1, Ordering::Relaxed);
-            }
-            Event::Pending { files, bytes: _, lag } => {
-                stats.upload_pending_files.store(files, Ordering::Release);
-                stats.upload_lag_ms.store(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
-            }
-            Event::Deleted { .. } => {}
-        })
-    }
-
-    impl Service for Shipper {
-        fn stop(&mut self, deadline: Instant) {
-            // What is sealed by now goes up in the time that is left; the rest is uploaded by the next start.
-            let left = deadline.saturating_duration_since(Instant::now());
-            if !left.is_zero() && self.status().last_error.is_none() && !self.ship_now(left) {
-                tracing::info!(pending = self.status().pending_files, "files wait for their upload; the next start uploads them");
-            }
-        }
     }
 }

@@ -8,8 +8,7 @@ use crate::sink::nats::NatsSink;
 
 pub(super) fn open(config: &Config) -> Result<(Logger, Guard), Error> {
     let nats = &config.nats;
-    // The ledger has no subject of its own here yet.
     let broker =
-        Broker { fallback: &nats.fallback, linger: nats.linger, max_message_bytes: nats.max_message_bytes, ledger: false };
+        Broker { fallback: &nats.fallback, linger: nats.linger, max_message_bytes: nats.max_message_bytes, ledger: true };
     broker::open(config, &broker, |process, stats| NatsSink::open(nats.clone(), process, stats))
 }

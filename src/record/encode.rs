@@ -70,8 +70,8 @@ pub(crate) fn encode<I: Serialize + ?Sized, O: Serialize + ?Sized>(
         out.extend_from_slice(b",\"error\":");
         big.add(out, error, max_bytes)?;
     }
-    float(out, b",\"latency_ms\":", prediction.latency_ms);
-    float(out, b",\"sample_weight\":", prediction.sample_weight);
+    optional_float(out, b",\"latency_ms\":", prediction.latency_ms);
+    optional_float(out, b",\"sample_weight\":", prediction.sample_weight);
     if !prediction.metadata.is_empty() {
         out.extend_from_slice(b",\"metadata\":");
         big.add(out, &Metadata(prediction.metadata), max_bytes)?;
@@ -165,20 +165,26 @@ fn integer(out: &mut Vec<u8>, key: &[u8], value: Option<u64>) {
 }
 
 #[inline]
-fn float(out: &mut Vec<u8>, key: &[u8], value: Option<f64>) {
+fn optional_float(out: &mut Vec<u8>, key: &[u8], value: Option<f64>) {
     if let Some(value) = value {
         out.extend_from_slice(key);
-        if value.is_finite() {
-            out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+        float(out, value);
+    }
+}
+
+/// A float as a line has it.
+#[inline]
+pub(crate) fn float(out: &mut Vec<u8>, value: f64) {
+    if value.is_finite() {
+        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+    } else {
+        out.extend_from_slice(if value.is_nan() {
+            b"\"NaN\"".as_slice()
+        } else if value > 0.0 {
+            b"\"Infinity\""
         } else {
-            out.extend_from_slice(if value.is_nan() {
-                b"\"NaN\"".as_slice()
-            } else if value > 0.0 {
-                b"\"Infinity\""
-            } else {
-                b"\"-Infinity\""
-            });
-        }
+            b"\"-Infinity\""
+        });
     }
 }
 

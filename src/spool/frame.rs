@@ -65,6 +65,24 @@ impl FrameMeta {
         }
         chunks
     }
+
+    /// The frame with only those of its records for which `keep` holds; `raw` is cut to their lines.
+    #[cfg(feature = "parquet")]
+    pub(crate) fn retain(&self, raw: &mut Vec<u8>, keep: impl Fn(Writer, u64) -> bool) -> FrameMeta {
+        let (mut lines, mut runs) = (Vec::with_capacity(raw.len()), Vec::with_capacity(self.runs.len()));
+        for chunk in self.chunks(raw) {
+            let (mut rows, mut ends) = (0, None);
+            for (seq, line) in chunk.lines().filter(|(seq, _)| keep(chunk.writer, *seq)) {
+                lines.extend_from_slice(line);
+                rows += 1;
+                ends = Some((ends.map_or(seq, |(first, _)| first), seq));
+            }
+            runs.extend(ends.map(|(first, last)| Run { writer: chunk.writer, rows, first, last }));
+        }
+        *raw = lines;
+        let rows = runs.iter().map(|run| run.rows).sum();
+        FrameMeta { raw_bytes: raw.len() as u32, rows, runs, ..self.clone() }
+    }
 }
 
 /// Collects the lines of one model until they are a frame.

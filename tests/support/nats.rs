@@ -154,6 +154,15 @@ impl Nats {
         })
     }
 
+    /// Deletes one message of a stream.
+    pub fn delete(&self, name: &str, sequence: u64) {
+        let name = name.to_owned();
+        self.block_on(|jetstream| async move {
+            let stream = jetstream.get_stream(name).await.expect("the stream is there");
+            assert!(stream.delete_message(sequence).await.expect("the server answers"));
+        });
+    }
+
     fn block_on<T, F: Future<Output = T>>(&self, work: impl FnOnce(jetstream::Context) -> F) -> T {
         self.runtime().block_on(async {
             let client = async_nats::connect(self.url()).await.expect("the server answers");

@@ -5,6 +5,7 @@ use crate::json::escape::write_str;
 use crate::stats::Stats;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
@@ -96,13 +97,25 @@ impl DeadLetters {
 
 /// All of `frame` is in the file, or none: what is behind the end of a failed write is cut off.
 fn append(path: &Path, frame: &[u8]) -> io::Result<u64> {
-    let mut file: File = OpenOptions::new().append(true).create(true).open(path)?;
+    let mut file = open_locked(path)?;
     let before = file.metadata()?.len();
     if let Err(error) = file.write_all(frame).and_then(|()| file.sync_data()) {
         file.set_len(before)?;
         return Err(error);
     }
     Ok(before + frame.len() as u64)
+}
+
+/// A replay takes a file by renaming it under its lock: whoever has waited for that opens another one.
+fn open_locked(path: &Path) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        file.lock()?;
+        let (mine, there) = (file.metadata()?, std::fs::metadata(path));
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (mine.dev(), mine.ino())) {
+            return Ok(file);
+        }
+    }
 }
 
 fn bytes_in(dir: &Path) -> io::Result<u64> {

@@ -89,6 +89,16 @@ impl TopicTemplate {
         self.fixed().map_or_else(|| self.of_model(LEDGER_MODEL), |topic| [topic, LEDGER_SUFFIX].concat())
     }
 
+    /// The subject of the ledger's statements in NATS: what the template has beside the model's token. It has fewer tokens than the subjects of
+    /// models, or another one, so no consumer of predictions gets statements.
+    #[cfg(feature = "nats")]
+    pub(crate) fn ledger_subject(&self) -> String {
+        let wildcard = self.wildcard();
+        let tokens: Vec<&str> = wildcard.split('.').filter(|token| *token != "*").collect();
+        // A bare template takes any subject of one token.
+        if tokens.is_empty() { "predlog.ledger".to_owned() } else { [tokens.join(".").as_str(), LEDGER_SUFFIX].concat() }
+    }
+
     /// Whether `topic` is the template's for some model.
     #[cfg(all(feature = "kafka", feature = "cli"))]
     pub(crate) fn may_be(&self, topic: &str) -> bool {
@@ -193,6 +203,19 @@ mod tests {
             [("p.{model_name}", "p.*"), ("p.v-{model_name}-x.y.z", "p.*.y.z"), ("{model_name}", "*"), ("p.q", "p.q")]
         {
             assert_eq!(TopicTemplate::parse(template, &NATS).unwrap().wildcard(), wildcard);
+        }
+    }
+
+    #[cfg(feature = "nats")]
+    #[test]
+    fn statements_have_a_subject_that_no_models_wildcard_takes() {
+        for (template, subject) in [
+            ("p.{model_name}", "p-ledger"),
+            ("p.{model_name}.y", "p.y-ledger"),
+            ("{model_name}", "predlog.ledger"),
+            ("p.q", "p.q-ledger"),
+        ] {
+            assert_eq!(TopicTemplate::parse(template, &NATS).unwrap().ledger_subject(), subject);
         }
     }
 

@@ -48,7 +48,7 @@ impl Target {
 
     /// Connects once.
     #[cfg(feature = "cli")]
-    async fn connect_once(self) -> Result<Client, String> {
+    pub(super) async fn connect_once(self) -> Result<Client, String> {
         self.options.connect(self.servers).await.map_err(|error| {
             let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
             format!("cannot connect: {error}{source}")
@@ -106,9 +106,10 @@ fn reconnect_delay(attempt: usize) -> Duration {
 /// # Errors
 /// What is wrong, and what to do.
 #[cfg(feature = "cli")]
-pub(crate) fn check(settings: &NatsSettings, within: Duration) -> Result<String, String> {
+pub(crate) fn check(settings: &NatsSettings, ledger: bool, within: Duration) -> Result<String, String> {
     let target = Target::new(settings)?;
     let wanted = stream::Wanted::new(settings)?;
+    let statements = ledger.then(|| stream::Wanted::ledger(settings)).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -122,7 +123,13 @@ pub(crate) fn check(settings: &NatsSettings, within: Duration) -> Result<String,
                     "nats.max_message_bytes={ours} is more than the server's max_payload={most}: set one to the other"
                 ));
             }
-            wanted.ask(&client).await
+            wanted.ask(&client).await?;
+            match statements {
+                Some(statements) => {
+                    statements.ask_or_other(&client).await.map_err(|why| format!("{why}, or ledger.enabled = false"))
+                }
+                None => Ok(()),
+            }
         })
         .await
     });

@@ -2,6 +2,7 @@
 
 use super::settings::{NatsSettings, Packing};
 use crate::batch::Batch;
+use crate::ledger::{LEDGER_MODEL, is_ledger};
 use crate::record::{Writer, raw_model_name};
 use crate::sink::Kept;
 use crate::sink::broker::flight::Mark;
@@ -87,6 +88,13 @@ pub(super) struct Outgoing {
     pub(super) subject: Subject,
     pub(super) payload: Bytes,
     pub(super) span: Span,
+}
+
+impl Outgoing {
+    /// It has statements of the ledger, not predictions.
+    pub(super) fn is_ledger(&self) -> bool {
+        is_ledger(self.span.writer)
+    }
 }
 
 /// Makes messages of lines.
@@ -183,7 +191,8 @@ impl Messages {
             let quoted = [b"\"", raw, b"\""].concat();
             let name: String =
                 serde_json::from_slice(&quoted).map_err(|error| format!("a model's name cannot be read: {error}"))?;
-            let model = Model { number: self.models.len(), subject: self.template.of_model(&name).into() };
+            let subject = if name == LEDGER_MODEL { self.template.ledger_subject() } else { self.template.of_model(&name) };
+            let model = Model { number: self.models.len(), subject: subject.into() };
             self.models.insert(raw.to_vec(), model);
         }
         self.models.get(raw).ok_or_else(|| "a model that was just added is gone".to_owned())

@@ -12,6 +12,8 @@ mod connect;
 mod messages;
 #[cfg(feature = "nats")]
 mod publish;
+#[cfg(feature = "cli")]
+mod reader;
 #[cfg(feature = "nats")]
 mod sink;
 #[cfg(feature = "nats")]
@@ -19,6 +21,8 @@ mod stream;
 
 #[cfg(feature = "cli")]
 pub(crate) use connect::check;
+#[cfg(feature = "cli")]
+pub(crate) use reader::Reader;
 #[cfg(feature = "nats")]
 pub use sink::NatsSink;
 

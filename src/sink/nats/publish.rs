@@ -26,6 +26,11 @@ const UNACKED_BYTES: usize = 32 << 20;
 /// When the client has no room for a message, it is offered again after this.
 const RETRY: Duration = Duration::from_millis(2);
 
+const NO_STREAM: &str = "no stream takes it: create the stream, or set nats.create_stream = true";
+
+/// How servers begin to say that a user may not publish.
+const PERMISSIONS: &str = "Permissions Violation";
+
 /// Why nothing goes on.
 pub(super) const ENDED: &str = "the thread with the NATS connection has ended";
 
@@ -101,6 +106,11 @@ struct Publisher {
     wanted: Wanted,
     /// A stream that is to be made has been asked for: what is sent before it is there would be refused.
     asked: bool,
+    /// The same of the ledger's stream, for the first statement.
+    ledger: Wanted,
+    ledger_asked: bool,
+    /// Why the servers take no statements from this user.
+    ledger_denied: Option<String>,
     /// Not sent yet, oldest first.
     waiting: VecDeque<Outgoing>,
     /// Sent, oldest first: a place is empty when its message has its answer.
@@ -117,7 +127,7 @@ struct Publisher {
 pub(super) async fn run(
     target: Target,
     settings: NatsSettings,
-    wanted: Wanted,
+    (wanted, ledger): (Wanted, Wanted),
     shared: Arc<Shared>,
     commands: UnboundedReceiver<Command>,
 ) {
@@ -144,6 +154,9 @@ pub(super) async fn run(
         commands,
         asked: !settings.create_stream,
         wanted,
+        ledger_asked: !settings.create_stream,
+        ledger,
+        ledger_denied: None,
         waiting: VecDeque::new(),
         sent: VecDeque::new(),
         first: 0,
@@ -159,6 +172,10 @@ impl Publisher {
     async fn work(mut self, mut acks: Subscriber, mut events: UnboundedReceiver<Event>) {
         loop {
             let client_is_full = !self.send();
+            if self.meets_ledger() {
+                self.ask_for_ledger().await;
+                continue;
+            }
             let next_deadline = self.oldest().map(|since| since + self.deadline);
             tokio::select! {
                 ack = acks.next() => {
@@ -180,13 +197,34 @@ impl Publisher {
         }
     }
 
+    fn may_send(&self) -> bool {
+        self.client.connection_state() == State::Connected && self.asked
+    }
+
+    /// The next message is the first statement, and its stream has not been asked for.
+    fn meets_ledger(&self) -> bool {
+        !self.ledger_asked && self.may_send() && self.waiting.front().is_some_and(Outgoing::is_ledger)
+    }
+
+    /// Where the stream cannot be made, another one may take the subject, or statements become dead letters.
+    async fn ask_for_ledger(&mut self) {
+        if let Err(error) = self.ledger.ask(&self.client).await {
+            tracing::debug!(error, "the ledger has no stream of its own");
+        }
+        self.ledger_asked = true;
+    }
+
     /// Sends what may be on its way at one time. `false` when the client has no room.
     fn send(&mut self) -> bool {
-        if self.client.connection_state() != State::Connected || !self.asked {
+        if !self.may_send() {
             return true;
         }
-        while self.sent.len() < UNACKED && self.sent_bytes < UNACKED_BYTES {
+        while self.sent.len() < UNACKED && self.sent_bytes < UNACKED_BYTES && !self.meets_ledger() {
             let Some(message) = self.waiting.pop_front() else { return true };
+            if let Some(reason) = self.ledger_denied.clone().filter(|_| message.is_ledger()) {
+                self.shared.poison.lock().push(Poison { message, reason });
+                continue;
+            }
             let number = self.first + self.sent.len() as u64;
             let publish = self.client.publish_with_reply_and_headers(
                 message.subject.clone(),
@@ -222,6 +260,12 @@ impl Publisher {
         self.sent_bytes -= message.payload.len();
         match verdict(ack) {
             Verdict::Stored => self.shared.flight().own(message.slot, message.index),
+            // Accounting must not hold up predictions.
+            Verdict::NoStream if message.is_ledger() => {
+                let reason = NO_STREAM.to_owned();
+                self.shared.poison.lock().push(Poison { message, reason });
+            }
+            Verdict::NoStream => self.shared.flight().fail(message.slot, || format!("subject={}: {NO_STREAM}", message.subject)),
             Verdict::Failed(why) => self.shared.flight().fail(message.slot, || format!("subject={}: {why}", message.subject)),
             Verdict::Poison(reason) => self.shared.poison.lock().push(Poison { message, reason }),
         }
@@ -249,6 +293,7 @@ impl Publisher {
         tracing::debug!(%event, "nats");
         match event {
             Event::Connected => {
+                self.ledger_denied = None;
                 *self.shared.last_error.lock() = None;
                 if !self.asked
                     && let Err(error) = self.wanted.ask(&self.client).await
@@ -262,10 +307,29 @@ impl Publisher {
                 *self.shared.last_error.lock() = Some("the connection was lost".to_owned());
                 self.fail("the connection was lost", |_| true);
             }
-            Event::ServerError(error) => *self.shared.last_error.lock() = Some(error.to_string()),
+            Event::ServerError(error) => {
+                let error = error.to_string();
+                if error.contains(PERMISSIONS) && error.contains(&format!("\"{}\"", self.ledger.subjects())) {
+                    self.deny_ledger(error);
+                } else {
+                    *self.shared.last_error.lock() = Some(error);
+                }
+            }
             Event::ClientError(error) => *self.shared.last_error.lock() = Some(error.to_string()),
             _ => {}
         }
+    }
+
+    /// A publish that is not permitted has no acknowledgement, only this error. Statements become dead letters then, and hold up no predictions.
+    fn deny_ledger(&mut self, reason: String) {
+        for place in &mut self.sent {
+            if let Some(message) = place.take_if(|message| message.is_ledger()) {
+                self.sent_bytes -= message.payload.len();
+                self.shared.poison.lock().push(Poison { message, reason: reason.clone() });
+            }
+        }
+        self.ledger_denied = Some(reason);
+        self.forget_answered();
     }
 
     /// Fails the oldest messages, as long as `is_over`.
@@ -317,6 +381,7 @@ async fn until(deadline: Option<Instant>) {
 #[derive(Debug, PartialEq)]
 enum Verdict {
     Stored,
+    NoStream,
     Failed(String),
     /// The message itself is at fault: sending it again changes nothing.
     Poison(String),
@@ -328,7 +393,7 @@ fn verdict(ack: &Message) -> Verdict {
         error: Option<async_nats::jetstream::Error>,
     }
     if ack.status == Some(StatusCode::NO_RESPONDERS) {
-        return Verdict::Failed("no stream takes it: create the stream, or set nats.create_stream = true".to_owned());
+        return Verdict::NoStream;
     }
     match serde_json::from_slice::<Answer>(&ack.payload) {
         Ok(Answer { error: None }) => Verdict::Stored,

@@ -56,7 +56,8 @@ impl NatsSink {
     pub fn open(settings: NatsSettings, process: Uuid, stats: Arc<Stats>) -> Result<Self, String> {
         let template =
             TopicTemplate::parse(&settings.subject, &NATS).map_err(|expected| format!("nats.subject: expected {expected}"))?;
-        let (target, wanted) = (Target::new(&settings)?, Wanted::new(&settings)?);
+        let target = Target::new(&settings)?;
+        let wanted = (Wanted::new(&settings)?, Wanted::ledger(&settings)?);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

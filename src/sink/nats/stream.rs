@@ -27,11 +27,20 @@ impl Wanted {
     /// # Errors
     /// A template that makes no subject.
     pub(super) fn new(settings: &NatsSettings) -> Result<Self, String> {
-        let template =
-            TopicTemplate::parse(&settings.subject, &NATS).map_err(|expected| format!("nats.subject: expected {expected}"))?;
-        let subjects = template.wildcard();
+        Ok(Self::of(settings, settings.stream.clone(), template(settings)?.wildcard()))
+    }
+
+    /// The stream of the ledger's statements, which needs to be there only where no other takes their subject.
+    ///
+    /// # Errors
+    /// A template that makes no subject.
+    pub(super) fn ledger(settings: &NatsSettings) -> Result<Self, String> {
+        Ok(Self::of(settings, ledger_stream(settings), template(settings)?.ledger_subject()))
+    }
+
+    fn of(settings: &NatsSettings, name: String, subjects: String) -> Self {
         let create = settings.create_stream.then(|| Config {
-            name: settings.stream.clone(),
+            name: name.clone(),
             subjects: vec![subjects.clone()],
             storage: StorageType::File,
             num_replicas: usize::from(settings.replicas),
@@ -39,7 +48,12 @@ impl Wanted {
             allow_direct: true,
             ..Config::default()
         });
-        Ok(Wanted { name: settings.stream.clone(), subjects, create })
+        Wanted { name, subjects, create }
+    }
+
+    /// The subjects that it is for.
+    pub(super) fn subjects(&self) -> &str {
+        &self.subjects
     }
 
     /// Asks for the stream, and makes it if it is missing and may be made.
@@ -49,6 +63,17 @@ impl Wanted {
     pub(super) async fn ask(&self, client: &Client) -> Result<(), String> {
         let asked = tokio::time::timeout(ANSWER_WITHIN, self.look(client)).await;
         asked.unwrap_or_else(|_| Err(format!("stream={}: no answer within {ANSWER_WITHIN:?}", self.name)))
+    }
+
+    /// As [`ask`](Self::ask), but it is well when another stream takes the subjects.
+    ///
+    /// # Errors
+    /// No stream does; why ours does not, and what to do.
+    #[cfg(feature = "cli")]
+    pub(super) async fn ask_or_other(&self, client: &Client) -> Result<(), String> {
+        let Err(why) = self.ask(client).await else { return Ok(()) };
+        let other = async_nats::jetstream::new(client.clone()).stream_by_subject(self.subjects.clone()).await;
+        other.map(drop).map_err(|_| why)
     }
 
     async fn look(&self, client: &Client) -> Result<(), String> {
@@ -90,6 +115,15 @@ impl Wanted {
             subjects.join(",")
         ))
     }
+}
+
+fn template(settings: &NatsSettings) -> Result<TopicTemplate, String> {
+    TopicTemplate::parse(&settings.subject, &NATS).map_err(|expected| format!("nats.subject: expected {expected}"))
+}
+
+/// The name of the stream of statements.
+fn ledger_stream(settings: &NatsSettings) -> String {
+    format!("{}-ledger", settings.stream)
 }
 
 /// Whether every subject of `ours` is one of `pattern`.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub(crate) use seal::SealInto;
+pub(crate) use stored::sealed_since;
 
 const NAME: &str = "parquet";
 

@@ -1,11 +1,12 @@
 //! Lines into rows: several rows a statement, nothing allocated for a row, and only what differs from the last row of the same slot bound.
 
-use super::line::{FIELDS, INPUTS, KEYS, KINDS, Kind, MODEL_NAME, OUTPUTS, Parts, float, unescape};
+use super::line::{FIELDS, INPUTS, KEYS, KINDS, Kind, MODEL_NAME, OUTPUTS, Parts, unescape};
 use super::ranges::Ranges;
 use super::views::Models;
 use crate::batch::{Batch, Chunk};
 use crate::ledger::is_ledger;
 use crate::record::WRITER_LEN;
+use crate::record::encode::float;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection};
 

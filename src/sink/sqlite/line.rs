@@ -169,15 +169,6 @@ pub(super) fn end(out: &mut Vec<u8>, writer: &[u8], seq: u64) {
     out.extend_from_slice(b"}\n");
 }
 
-/// A float as the encoder writes it.
-pub(super) fn float(out: &mut Vec<u8>, value: f64) {
-    if value.is_finite() {
-        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
-    } else {
-        out.extend_from_slice(if value > 0.0 { b"\"Infinity\"" } else { b"\"-Infinity\"" });
-    }
-}
-
 /// The text of the raw JSON string `raw`, with its quotes, written into `text`; whether the encoder would write that text as `raw` again.
 /// What is no string, or has half of a surrogate pair, is not.
 #[cold]

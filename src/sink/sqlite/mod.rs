@@ -20,6 +20,8 @@
 
 mod db;
 mod error;
+#[cfg(feature = "cli")]
+mod history;
 mod insert;
 mod ledger;
 mod line;
@@ -30,6 +32,8 @@ mod schema;
 mod view_sql;
 mod views;
 
+#[cfg(feature = "cli")]
+pub(crate) use history::{Records as HistoryTable, SqliteHistory};
 #[cfg(feature = "cli")]
 pub(crate) use ledger::{COLUMNS as LEDGER_COLUMNS, read as entry_of};
 pub use rows::{Pending, Plan, SqliteExport};

@@ -266,7 +266,7 @@ fn plan(conn: &Connection, max_rows: i64, now: Timestamp) -> Result<Option<Plan>
 }
 
 /// The row's line: what `extra` has of a field is its raw JSON, and goes before what its column has.
-fn write_line(out: &mut Vec<u8>, row: &Row<'_>) -> rusqlite::Result<()> {
+pub(super) fn write_line(out: &mut Vec<u8>, row: &Row<'_>) -> rusqlite::Result<()> {
     let extra = match row.get_ref(FIELDS + 3)? {
         ValueRef::Text(extra) => extra,
         ValueRef::Blob(line) => {
@@ -294,7 +294,7 @@ fn write_line(out: &mut Vec<u8>, row: &Row<'_>) -> rusqlite::Result<()> {
             }
             (None, ValueRef::Text(json)) => out.extend_from_slice(json),
             (None, ValueRef::Integer(value)) => out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
-            (None, ValueRef::Real(value)) => line::float(out, value),
+            (None, ValueRef::Real(value)) => crate::record::encode::float(out, value),
             (None, ValueRef::Blob(_) | ValueRef::Null) => out.extend_from_slice(b"null"),
         }
     }

@@ -12,7 +12,7 @@ use super::toxiproxy::{Proxy, Toxiproxy};
 use config::Addresses;
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult},
+    admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication, TopicResult},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaResult,
@@ -148,6 +148,16 @@ impl Kafka {
                 topic.error().is_none() && i32::try_from(led) == Ok(partitions)
             })
         });
+    }
+
+    /// Changes a setting of a topic.
+    pub fn set_topic(&self, topic: &str, key: &str, value: &str) {
+        let admin: AdminClient<_> = client(&self.bootstrap()).create().expect("the settings of the client are valid");
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
+        let options = AdminOptions::new().request_timeout(Some(ANSWER * 4));
+        let done = runtime.block_on(admin.alter_configs([&change], &options)).expect("the broker answers");
+        done.into_iter().for_each(|result| drop(result.expect("the setting is taken")));
     }
 
     /// Deletes a topic, and waits until the broker does not know it.

@@ -10,7 +10,7 @@ use arrow_json::ReaderBuilder;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use predlog::format::decode::{RowDecoder, arrow_schema};
 use predlog::format::infer::Inference;
-use predlog::format::parquet::writer_properties;
+use predlog::format::parquet::{Order, writer_properties};
 use predlog::format::schema::ModelSchema;
 use predlog::format::seal::{FrameInfo, FrameSource, SealJob, seal};
 use serde::Deserialize;

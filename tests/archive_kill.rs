@@ -186,7 +186,10 @@ fn assert_once(faults: &FaultyBucket) -> usize {
             for row in 0..batch.num_rows() {
                 let number = n.value(row);
                 times[usize::try_from(number).expect("in range")] += 1;
-                assert_eq!((ids.value(row), half.value(row), output.value(row)), (&*format!("r-{number}"), number as f64 / 2.0, number));
+                assert_eq!(
+                    (ids.value(row), half.value(row), output.value(row)),
+                    (&*format!("r-{number}"), number as f64 / 2.0, number)
+                );
                 assert!(n.is_valid(row), "{}", object.location);
             }
         }

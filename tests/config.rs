@@ -7,6 +7,9 @@ use std::time::Duration;
 const SIMPLE: &str = include_str!("../config/simple.toml");
 const KAFKA: &str = include_str!("../config/kafka.toml");
 const NATS: &str = include_str!("../config/nats.toml");
+const ARCHIVE: &str = include_str!("../config/archive.toml");
+/// Keys of other sections that an archiver has no good default for.
+const ARCHIVE_NEEDS: [&str; 4] = ["kafka.brokers", "kafka.topic", "upload.url", "upload.endpoint"];
 
 fn load(file: &str, variables: &[(&str, &str)]) -> Result<Config, predlog::Error> {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -43,6 +46,7 @@ fn uncommented(text: &str) -> String {
 #[test]
 fn the_sample_files_are_the_defaults() {
     assert_eq!(Config::from_toml(SIMPLE).unwrap(), Config::default());
+    assert_eq!(Config::from_toml(ARCHIVE).unwrap(), Config::default());
     if cfg!(feature = "kafka") {
         assert_eq!(Config::from_toml(KAFKA).unwrap(), Config { mode: Mode::Kafka, ..Config::default() });
     }
@@ -57,9 +61,10 @@ fn the_sample_files_have_every_key_and_no_other() {
     leaves("", &serde_json::to_value(Config::default()).unwrap(), &mut known);
     assert!(known.len() > 60, "{known:?}");
     for (sample, is_in) in [
-        (SIMPLE, (|key| !key.starts_with("kafka.") && !key.starts_with("nats.")) as fn(&str) -> bool),
+        (SIMPLE, (|key| !["kafka.", "nats.", "archive."].iter().any(|section| key.starts_with(section))) as fn(&str) -> bool),
         (KAFKA, |key| key.starts_with("kafka.") || key == "mode"),
         (NATS, |key| key.starts_with("nats.") || key == "mode"),
+        (ARCHIVE, |key| key.starts_with("archive.") || ARCHIVE_NEEDS.contains(&key)),
     ] {
         let mut expected: Vec<String> = known.iter().filter(|key| is_in(key)).cloned().collect();
         let mut shown = Vec::new();

@@ -317,7 +317,10 @@ impl Drop for Queue {
 pub(super) enum Received<'a> {
     Message(Message<'a>),
     /// All messages before this offset were read.
-    End { partition: i32, offset: i64 },
+    End {
+        partition: i32,
+        offset: i64,
+    },
     /// Something that passes, or that the group's own poll tells of too.
     Error(String),
 }
@@ -333,9 +336,8 @@ impl Queue {
     pub fn receive(&mut self, wait: Duration, mut each: impl FnMut(&Arc<str>, Received<'_>)) {
         let wait = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
         // SAFETY: the queue is alive, and the array has room for so many.
-        let count = unsafe {
-            sys::rd_kafka_consume_batch_queue(self.native.as_ptr(), wait, self.batch.as_mut_ptr(), self.batch.len())
-        };
+        let count =
+            unsafe { sys::rd_kafka_consume_batch_queue(self.native.as_ptr(), wait, self.batch.as_mut_ptr(), self.batch.len()) };
         // All are given back at the end, also when `each` panics.
         let received = Owned(&self.batch[..usize::try_from(count).unwrap_or(0)]);
         let mut last: (usize, Option<Arc<str>>) = (0, None);
@@ -343,7 +345,10 @@ impl Queue {
             // SAFETY: librdkafka filled so many of the array with messages, which are ours until they are destroyed.
             let message = unsafe { &*native };
             if last.0 != message.rkt as usize || last.1.is_none() {
-                last = (message.rkt as usize, Some(self.names.entry(message.rkt as usize).or_insert_with(|| name_of(message.rkt)).clone()));
+                last = (
+                    message.rkt as usize,
+                    Some(self.names.entry(message.rkt as usize).or_insert_with(|| name_of(message.rkt)).clone()),
+                );
             }
             let Some(topic) = &last.1 else { continue };
             each(topic, view(topic, message, native));
@@ -356,7 +361,13 @@ impl Queue {
         let (mut low, mut high) = (0, 0);
         // SAFETY: the client is alive, the name ends in NUL, and both numbers have room.
         let error = unsafe {
-            sys::rd_kafka_get_watermark_offsets(self.consumer.client().native_ptr(), topic.as_ptr(), at.partition, &mut low, &mut high)
+            sys::rd_kafka_get_watermark_offsets(
+                self.consumer.client().native_ptr(),
+                topic.as_ptr(),
+                at.partition,
+                &mut low,
+                &mut high,
+            )
         };
         (error == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
     }

@@ -177,7 +177,9 @@ impl Storer {
         let (path, content) = (&self.target.key(&object.key).map_err(|error| error.to_string())?, &object.content);
         let size = match content {
             Content::Bytes(bytes) => bytes.len() as u64,
-            Content::File(file) => tokio::fs::metadata(file).await.map_err(|error| format!("path={}: {error}", file.display()))?.len(),
+            Content::File(file) => {
+                tokio::fs::metadata(file).await.map_err(|error| format!("path={}: {error}", file.display()))?.len()
+            }
         };
         if size > PART_BYTES as u64
             && let Content::File(file) = content
@@ -186,7 +188,9 @@ impl Storer {
         }
         let bytes = match content {
             Content::Bytes(bytes) => Bytes::copy_from_slice(bytes),
-            Content::File(file) => tokio::fs::read(file).await.map_err(|error| format!("path={}: {error}", file.display()))?.into(),
+            Content::File(file) => {
+                tokio::fs::read(file).await.map_err(|error| format!("path={}: {error}", file.display()))?.into()
+            }
         };
         let mode = if self.target.conditional { PutMode::Create } else { PutMode::Overwrite };
         let options = PutOptions { mode, ..PutOptions::default() };

@@ -2,10 +2,10 @@
 
 use super::Window;
 use super::book::{Account, Book};
-use crate::seqset::SeqSet;
 use crate::clock::Timestamp;
 use crate::record::Writer;
 use crate::seqs::SeqRanges;
+use crate::seqset::SeqSet;
 use std::collections::{BTreeMap, HashMap};
 
 pub(super) const HOUR: i64 = 3_600_000_000;

@@ -47,7 +47,12 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
 }
 
 /// Tells the progress until the archiver has ended; a signal ends it.
-fn watch(runtime: &tokio::runtime::Runtime, stop: &Arc<AtomicBool>, ended: &AtomicBool, counters: &Counters) -> Result<(), Error> {
+fn watch(
+    runtime: &tokio::runtime::Runtime,
+    stop: &Arc<AtomicBool>,
+    ended: &AtomicBool,
+    counters: &Counters,
+) -> Result<(), Error> {
     let started = Instant::now();
     let mut told_at = Instant::now();
     runtime.block_on(async {

@@ -147,7 +147,7 @@ impl Default for ArchiveSettings {
             dead_letter_prefix: "dead-letter".to_owned(),
             dead_letter_topic: None,
             dir: PathBuf::from("./predlog-archive"),
-            memory: ByteSize::mib(96),
+            memory: ByteSize::mib(64),
             dedupe_bytes: ByteSize::mib(16),
             threads: 0,
         }

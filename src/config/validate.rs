@@ -25,6 +25,7 @@ pub(super) fn check(config: &Config, sources: &Sources) -> Result<(), Error> {
     checks.batches(config);
     checks.upload(config);
     checks.server(config);
+    checks.archive(config);
     if checks.problems.is_empty() { Ok(()) } else { Err(Error::new(ErrorKind::Config, checks.problems.join("\n"))) }
 }
 
@@ -175,6 +176,22 @@ impl Checks<'_> {
         }
         self.duration("ledger.every", config.ledger.every, MILLISECOND, DAY);
         self.duration("sqlite.busy_timeout", config.sqlite.busy_timeout, Duration::ZERO, Duration::from_secs(60));
+    }
+
+    fn archive(&mut self, config: &Config) {
+        let archive = &config.archive;
+        self.size("archive.memory", archive.memory, ByteSize::mib(8), ByteSize::tib(1));
+        self.size("archive.dedupe_bytes", archive.dedupe_bytes, ByteSize::kib(64), ByteSize::gib(16));
+        self.count("archive.threads", archive.threads as u64, 0, 1_024);
+        for (key, value) in [("archive.group", &archive.group), ("archive.dead_letter_prefix", &archive.dead_letter_prefix)] {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+            if value.is_empty() || !value.chars().all(plain) || value.split('/').any(|part| matches!(part, "" | "." | "..")) {
+                self.wrong(key, format_args!("{value:?}"), "letters, digits, '.', '_' and '-'");
+            }
+        }
+        if let Some(empty) = archive.topics.iter().find(|topic| topic.is_empty() || *topic == "^") {
+            self.wrong("archive.topics", format_args!("{empty:?}"), "names of topics, or regular expressions that begin with ^");
+        }
     }
 
     fn upload(&mut self, config: &Config) {

@@ -112,7 +112,9 @@ fn scalar(value: &Value) -> Json {
     match value {
         Value::Boolean(value) => json!(value),
         Value::Int(value) | Value::Date(value) | Value::TimeMillis(value) => json!(value),
-        Value::Long(value) | Value::TimeMicros(value) | Value::TimestampNanos(value) | Value::LocalTimestampNanos(value) => json!(value),
+        Value::Long(value) | Value::TimeMicros(value) | Value::TimestampNanos(value) | Value::LocalTimestampNanos(value) => {
+            json!(value)
+        }
         Value::Float(value) => double(f64::from(*value)),
         Value::Double(value) => double(*value),
         Value::String(text) | Value::Enum(_, text) => json!(text),

@@ -14,7 +14,8 @@ pub(super) fn payload<'a>(object: &Object<'a>) -> Option<&'a RawValue> {
 /// The record in a payload, as `log()` was given it: nulls are keys that were not there, the exact time is in `timestamp_us`, and raw JSON stands in for
 /// the struct that could not hold it.
 pub(super) fn record(payload: &RawValue) -> Result<String, String> {
-    let object: Object<'_> = serde_json::from_str(payload.get()).map_err(|error| format!("payload is not a JSON object: {error}"))?;
+    let object: Object<'_> =
+        serde_json::from_str(payload.get()).map_err(|error| format!("payload is not a JSON object: {error}"))?;
     let mut record = b"{".to_vec();
     let mut entry = |key: &str, json: &[u8]| {
         if record.len() > 1 {

@@ -135,9 +135,7 @@ impl OpenFile {
     fn decoded_bytes(&self) -> usize {
         match &self.stage {
             Stage::Waiting(lines) => lines.capacity(),
-            Stage::Decoding(decoding) => {
-                decoding.rows.raw_bytes() + decoding.writer.as_ref().map_or(0, ArrowWriter::memory_size)
-            }
+            Stage::Decoding(decoding) => decoding.rows.raw_bytes() + decoding.writer.as_ref().map_or(0, ArrowWriter::memory_size),
         }
     }
 

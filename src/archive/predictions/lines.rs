@@ -96,12 +96,15 @@ fn from_object(object: &Object<'_>, message: &Message<'_>) -> Result<Vec<u8>, St
 /// What is no column of ours is kept there, as text.
 fn write_metadata(line: &mut Vec<u8>, object: &Object<'_>) -> Result<(), String> {
     let own = match object.get("metadata") {
-        Some(raw) if raw.get().starts_with('{') => serde_json::from_str::<Object<'_>>(raw.get()).map_err(|error| error.to_string())?.0,
+        Some(raw) if raw.get().starts_with('{') => {
+            serde_json::from_str::<Object<'_>>(raw.get()).map_err(|error| error.to_string())?.0
+        }
         // Not a map of ours: kept as a whole.
         Some(raw) => vec![(Cow::Borrowed("metadata"), raw)],
         None => Vec::new(),
     };
-    let unknown = object.0.iter().filter(|(key, _)| !ENVELOPE.iter().any(|(name, _)| name == key)).map(|(key, value)| (key, *value));
+    let unknown =
+        object.0.iter().filter(|(key, _)| !ENVELOPE.iter().any(|(name, _)| name == key)).map(|(key, value)| (key, *value));
     let mut open = b'{';
     for (key, value) in own.iter().map(|(key, value)| (key, *value)).chain(unknown) {
         if open == b'{' {
@@ -127,7 +130,9 @@ fn line_key<'a>(line: &'a mut Vec<u8>, key: &str) -> &'a mut Vec<u8> {
 }
 
 fn timestamp(given: Option<&RawValue>, message: &Message<'_>) -> Result<Timestamp, String> {
-    let wrong = |raw: &str| format!("timestamp={}: expected RFC 3339, or a number of seconds, milliseconds or microseconds since 1970", cut(raw));
+    let wrong = |raw: &str| {
+        format!("timestamp={}: expected RFC 3339, or a number of seconds, milliseconds or microseconds since 1970", cut(raw))
+    };
     match given.map(RawValue::get) {
         None | Some("null") => {
             let millis = message.timestamp.ok_or("no timestamp, and none of the message")?;
@@ -203,7 +208,15 @@ mod tests {
     use crate::archive::encoder::NoHeaders;
 
     fn message(value: &[u8]) -> Message<'_> {
-        Message { topic: "fraud", partition: 3, offset: 42, timestamp: Some(1_700_000_000_123), key: None, value: Some(value), headers: &NoHeaders }
+        Message {
+            topic: "fraud",
+            partition: 3,
+            offset: 42,
+            timestamp: Some(1_700_000_000_123),
+            key: None,
+            value: Some(value),
+            headers: &NoHeaders,
+        }
     }
 
     fn line(value: &str) -> Result<String, String> {

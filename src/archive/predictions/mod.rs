@@ -91,8 +91,9 @@ impl Format for Predictions {
 
     fn restore(&self, topic: &str, partition: i32, state: Option<&[u8]>) -> Result<(), EncodeError> {
         let seen = match state {
-            Some(state) => Seen::decode(state)
-                .ok_or_else(|| EncodeError(format!("{topic}+{partition}: the stored state is not one of predlog's; was it changed?")))?,
+            Some(state) => Seen::decode(state).ok_or_else(|| {
+                EncodeError(format!("{topic}+{partition}: the stored state is not one of predlog's; was it changed?"))
+            })?,
             None => Seen::default(),
         };
         self.shared.seen.lock().insert((topic.to_owned(), partition), seen);

@@ -27,7 +27,8 @@ impl Schemas {
     /// # Errors
     /// The thread that asks the store cannot be started.
     pub fn new(target: Target) -> Result<Schemas, String> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("predlog-schemas").enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("predlog-schemas").enable_all().build();
         let runtime = runtime.map_err(|error| format!("cannot start a thread: {error}"))?;
         Ok(Schemas { target, runtime, known: Mutex::default() })
     }

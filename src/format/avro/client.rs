@@ -3,11 +3,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use schema_registry_converter::async_impl::schema_registry::{
-    SrSettings, get_schema_by_subject_and_version, post_schema,
-};
 #[cfg(feature = "archive")]
 use schema_registry_converter::async_impl::schema_registry::get_schema_by_id;
+use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_schema_by_subject_and_version, post_schema};
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{RawError, SchemaType, SuppliedSchema};
 

@@ -1,8 +1,5 @@
 //! The files of one sealing: written under hidden names, then published together.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, RecordBatch};
@@ -10,6 +7,9 @@ use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 
 use super::super::decode::Fit;
 use super::super::parquet::{Order, ROW_GROUP_BYTES, WRITER_MEMORY, WRITERS_KEY, WriterRanges, open_writer, writer_properties};
@@ -150,7 +150,8 @@ impl Files {
         // The same at each try, so that what a crash leaves behind is written over.
         let temporary = directory.join(format!(".{}-{}.parquet.tmp", named_by.0, seq.unwrap_or(0)));
         let schema = self.decoder.schema();
-        let properties = writer_properties(schema, &self.model_name, self.total_rows, Order::Timestamp).map_err(write_error(&temporary))?;
+        let properties =
+            writer_properties(schema, &self.model_name, self.total_rows, Order::Timestamp).map_err(write_error(&temporary))?;
         let file = File::create(&temporary).map_err(io_error("create the file", &temporary))?;
         let temporary = Temporary { path: temporary, published: false };
         let writer = open_writer(file, schema.clone(), properties).map_err(write_error(&temporary.path))?;

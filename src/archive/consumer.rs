@@ -253,7 +253,7 @@ pub(super) fn join(
 fn config(job: &Job, workers: usize) -> ClientConfig {
     let mut config = job.client.clone();
     // A worker's queue holds what comes while it encodes; the fetches in flight come on top.
-    let queued_kbytes = (32 * 1024 / workers).max(4 * 1024).to_string();
+    let queued_kbytes = (16 * 1024 / workers).max(2 * 1024).to_string();
     for (name, value) in [
         ("group.id", &*job.group),
         ("enable.auto.commit", "false"),
@@ -263,7 +263,7 @@ fn config(job: &Job, workers: usize) -> ClientConfig {
         ("isolation.level", "read_committed"),
         ("enable.partition.eof", "true"),
         ("queued.max.messages.kbytes", &*queued_kbytes),
-        ("fetch.max.bytes", "8388608"),
+        ("fetch.max.bytes", "4194304"),
         ("fetch.wait.max.ms", "100"),
         // librdkafka waits a second by default when a queue was full: ours are small, and empty again in milliseconds.
         ("fetch.queue.backoff.ms", "5"),

@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
-use store::Storer;
+use store::{Requests, Storer};
 use worker::{Unfinished, Worker};
 
 /// How often the group is served.
@@ -148,7 +148,7 @@ impl Archiver {
             dead_topic,
             counters: self.counters.clone(),
             runtime: runtime.handle().clone(),
-            requests: Storer::permits(),
+            requests: Requests::default(),
             stopping: stop,
         });
         let end = std::thread::scope(|scope| {

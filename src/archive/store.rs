@@ -21,8 +21,10 @@ use tokio::sync::{Semaphore, oneshot};
 
 /// Requests to the store at one time.
 const REQUESTS: usize = 8;
-/// Larger objects go up in parts of this size, two at a time.
-const PART_BYTES: usize = 8 << 20;
+/// Larger objects go up in parts of this size (S3's smallest), two at a time …
+const PART_BYTES: usize = 5 << 20;
+/// … and so many of them at one time: each holds three parts in memory.
+const LARGE_UPLOADS: usize = 2;
 /// How long an answer may take, and how slow a line may be beyond that, in bytes a second.
 const PATIENCE: Duration = Duration::from_secs(30);
 const SLOWEST: u64 = 64 << 10;
@@ -59,15 +61,23 @@ pub(super) struct Storer {
     pub dead_topic: Option<DeadTopic>,
     pub counters: Arc<Counters>,
     pub runtime: tokio::runtime::Handle,
-    pub requests: Semaphore,
+    pub requests: Requests,
     pub stopping: tokio::sync::watch::Receiver<bool>,
 }
 
-impl Storer {
-    pub fn permits() -> Semaphore {
-        Semaphore::new(REQUESTS)
-    }
+/// How many requests may be under way: what bounds the memory that they take.
+pub(super) struct Requests {
+    small: Semaphore,
+    large: Semaphore,
+}
 
+impl Default for Requests {
+    fn default() -> Self {
+        Requests { small: Semaphore::new(REQUESTS), large: Semaphore::new(LARGE_UPLOADS) }
+    }
+}
+
+impl Storer {
     /// Stores the range in the background; the answer comes when it is stored, or will not be.
     pub fn submit(self: &Arc<Self>, finished: Finished) -> oneshot::Receiver<Result<Position, Abandoned>> {
         let (answer, receiver) = oneshot::channel();
@@ -173,7 +183,6 @@ impl Storer {
     }
 
     async fn try_put(&self, object: &Object) -> Result<u64, String> {
-        let _permit = self.requests.acquire().await.map_err(|error| error.to_string())?;
         let (path, content) = (&self.target.key(&object.key).map_err(|error| error.to_string())?, &object.content);
         let size = match content {
             Content::Bytes(bytes) => bytes.len() as u64,
@@ -184,8 +193,10 @@ impl Storer {
         if size > PART_BYTES as u64
             && let Content::File(file) = content
         {
+            let _permit = self.requests.large.acquire().await.map_err(|error| error.to_string())?;
             return self.put_parts(path, file, size).await.map(|()| size);
         }
+        let _permit = self.requests.small.acquire().await.map_err(|error| error.to_string())?;
         let bytes = match content {
             Content::Bytes(bytes) => Bytes::copy_from_slice(bytes),
             Content::File(file) => {

@@ -14,7 +14,7 @@ use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, Encoding, Type, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::file::properties::{BloomFilterPosition, EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 /// The file's key of the exact model name.
@@ -30,8 +30,8 @@ pub const MAX_RANGES: usize = 1_000;
 /// Columns whose values are different in nearly every row.
 const UNIQUE: [&str; 5] = ["id", "request_id", "traceparent", "inputs_json", "outputs_json"];
 
-/// Rows of a bloom filter at most: 4 MiB of filter at its false positive rate.
-const MAX_BLOOM_ROWS: u64 = 1 << 21;
+/// Rows of a bloom filter at most: 160 KiB at its false positive rate. There is one for each row group, which ends by its bytes and has seldom more.
+const MAX_BLOOM_ROWS: u64 = 1 << 17;
 
 /// A row group is closed when its encoded pages, or the memory that the writer takes, pass these.
 pub(crate) const ROW_GROUP_BYTES: usize = 6 << 20;
@@ -64,6 +64,8 @@ pub fn writer_properties(
         .set_write_batch_size(8_192)
         .set_data_page_row_count_limit(65_536)
         .set_max_row_group_row_count(None)
+        // At the end, which is the default, all of a file's filters wait in memory.
+        .set_bloom_filter_position(BloomFilterPosition::AfterRowGroup)
         .set_key_value_metadata(Some(vec![
             KeyValue::new(MODEL_NAME_KEY.to_owned(), model_name.to_owned()),
             KeyValue::new(VERSION_KEY.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Lines that wait before the first are decoded: enough to tell their types, and what most files of many models ever have.
 const WAIT_BYTES: usize = 256 << 10;
 /// Lines that are decoded into one batch.
-const WINDOW_BYTES: usize = 1 << 20;
+const WINDOW_BYTES: usize = 512 << 10;
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// What a file needs of its format.

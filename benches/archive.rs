@@ -24,6 +24,7 @@ const ROUNDS: usize = 3;
 const PARTITIONS: i32 = 6;
 const LONG: Duration = Duration::from_secs(600);
 const BUCKET: &str = "bench";
+const FILE_ROWS: u64 = 200_000;
 /// Topics, and how their records lie in messages.
 const TOPICS: [(&str, Packing); 2] = [("records", Packing::None), ("packed", Packing::Ndjson)];
 
@@ -91,6 +92,8 @@ fn archive(topic: &str, brokers: &str, group: &str, endpoint: &str) {
     (config.kafka.brokers, config.kafka.topic) = (brokers.to_owned(), topic.to_owned());
     (config.archive.group, config.archive.dir) = (group.to_owned(), dir.path().to_owned());
     config.archive.topics = vec![topic.to_owned()];
+    // A file of each partition is stored while the next is made, as in a run that does not end.
+    config.rotation.max_rows = FILE_ROWS;
     config.upload.url = Some(format!("s3://{BUCKET}/{group}"));
     config.upload.endpoint = Some(endpoint.to_owned());
     let archiver = Archiver::new(Job::predictions(&config, true).expect("a job"));

@@ -129,7 +129,8 @@ impl Group {
         consumer.pause(&starts).map_err(|error| error.to_string())?;
         for (at, position, until) in taken {
             self.lead_to_worker(consumer, &at)?;
-            let progress = Progress { stored: position.offset.unwrap_or(0), read: position.offset.unwrap_or(0), newest: 0 };
+            let offset = position.offset.unwrap_or(0);
+            let progress = Progress { stored: offset, read: offset, ..Progress::default() };
             self.counters.partitions.lock().insert(at.clone(), progress);
             tracing::info!(partition = %at, offset = position.offset, planned_end = position.end, "taken over");
             let lease = self.leases.grant(at.clone());

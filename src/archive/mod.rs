@@ -17,6 +17,7 @@ mod dead_letter;
 pub mod encoder;
 mod job;
 mod lease;
+pub mod metrics;
 mod position;
 pub mod predictions;
 mod range;
@@ -46,6 +47,8 @@ use std::time::Duration;
 use store::{Requests, Storer};
 use worker::{Unfinished, Worker};
 
+/// Below the target's URL: `<group>/<topic>+<partition>.json`, with the time up to which everything is stored.
+const WATERMARKS: &str = "_watermark";
 /// How often the group is served.
 const POLL: Duration = Duration::from_millis(50);
 const RETRY_MIN: Duration = Duration::from_millis(500);
@@ -144,6 +147,7 @@ impl Archiver {
         let storer = Arc::new(Storer {
             target: target.clone(),
             state_prefix: self.job.state_prefix.clone(),
+            watermark_prefix: format!("{WATERMARKS}/{}", self.job.group),
             offsets: Offsets { consumer: consumer.clone(), leases: leases.clone() },
             dead_topic,
             counters: self.counters.clone(),

@@ -47,6 +47,10 @@ pub(super) struct Partition {
     letters: Vec<Letter>,
     letter_bytes: usize,
     storing: Option<oneshot::Receiver<Result<Position, Abandoned>>>,
+    /// The newest time of a message, milliseconds since 1970.
+    newest_time: i64,
+    /// Nothing more was there when the brokers were asked last.
+    at_end: bool,
     pub rejected: u64,
 }
 
@@ -64,6 +68,8 @@ impl Partition {
             letters: Vec::new(),
             letter_bytes: 0,
             storing: None,
+            newest_time: 0,
+            at_end: false,
             rejected: 0,
         }
     }
@@ -101,6 +107,8 @@ impl Partition {
         }
         self.messages += 1;
         self.next = Some(message.offset + 1);
+        self.newest_time = self.newest_time.max(message.timestamp.unwrap_or(0));
+        self.at_end = false;
         Ok(Taken::Yes)
     }
 
@@ -133,6 +141,7 @@ impl Partition {
 
     /// The partition was read up to this offset.
     pub fn read_to(&mut self, offset: i64) {
+        self.at_end = true;
         if self.next.is_none_or(|next| next < offset) {
             self.next = Some(offset);
         }
@@ -171,6 +180,11 @@ impl Partition {
         self.letter_bytes + self.encoder.as_ref().map_or(0, |encoder| encoder.memory())
     }
 
+    /// Everything that there was is stored.
+    pub fn is_caught_up(&self) -> bool {
+        self.at_end && self.messages == 0 && self.storing.is_none()
+    }
+
     /// A planned range cannot end early.
     pub fn may_end(&self) -> bool {
         self.messages > 0 && self.from.end.is_none()
@@ -200,6 +214,7 @@ impl Partition {
             messages: std::mem::take(&mut self.messages),
             rows: std::mem::take(&mut self.rows),
             duplicates,
+            newest_time: self.newest_time,
         };
         self.letter_bytes = 0;
         self.rotation = None;

@@ -34,9 +34,17 @@ pub struct Progress {
     pub read: i64,
     /// The offset behind the newest message, as far as is known.
     pub newest: i64,
+    /// The watermark: messages up to this time, milliseconds since 1970, are stored. 0: none yet.
+    pub up_to: i64,
 }
 
 impl Counters {
+    pub(super) fn up_to(&self, at: &TopicPartition, millis: i64) {
+        if let Some(progress) = self.partitions.lock().get_mut(at) {
+            progress.up_to = progress.up_to.max(millis);
+        }
+    }
+
     pub(super) fn stored(&self, at: &TopicPartition, end: i64, messages: u64, rows: u64, bytes: u64) {
         self.messages.fetch_add(messages, Ordering::Relaxed);
         self.rows.fetch_add(rows, Ordering::Relaxed);
@@ -50,6 +58,11 @@ impl Counters {
     /// Each topic partition that is assigned.
     pub fn partitions(&self) -> BTreeMap<TopicPartition, Progress> {
         self.partitions.lock().clone()
+    }
+
+    /// All messages up to this time, milliseconds since 1970, are stored, of all partitions that are assigned; `None` while one has none.
+    pub fn watermark(&self) -> Option<i64> {
+        self.partitions.lock().values().map(|progress| progress.up_to).min().filter(|millis| *millis > 0)
     }
 
     /// Messages that are not stored yet.

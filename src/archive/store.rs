@@ -6,6 +6,7 @@ use super::encoder::{Content, Object};
 use super::lease::Lease;
 use super::position::Position;
 use super::status::Counters;
+use crate::clock::Timestamp;
 use crate::retry::Backoff;
 use crate::ship::Target;
 use bytes::Bytes;
@@ -47,6 +48,8 @@ pub(super) struct Finished {
     pub messages: u64,
     pub rows: u64,
     pub duplicates: u64,
+    /// The newest time of a message so far, milliseconds since 1970.
+    pub newest_time: i64,
 }
 
 /// The lease was lost, or the archiver stops: somebody else, or a later run, stores the range.
@@ -57,6 +60,7 @@ pub(super) struct Abandoned;
 pub(super) struct Storer {
     pub target: Target,
     pub state_prefix: String,
+    pub watermark_prefix: String,
     pub offsets: Offsets,
     pub dead_topic: Option<DeadTopic>,
     pub counters: Arc<Counters>,
@@ -90,7 +94,7 @@ impl Storer {
     }
 
     async fn store(self: Arc<Self>, finished: Finished) -> Result<Position, Abandoned> {
-        let Finished { lease, from, end, objects, state, dead, messages, rows, duplicates } = finished;
+        let Finished { lease, from, end, objects, state, dead, messages, rows, duplicates, newest_time } = finished;
         if from.end.is_none() {
             self.commit(&lease, from.offset.unwrap_or(0), Position { end: Some(end), ..from }).await?;
         }
@@ -115,7 +119,31 @@ impl Storer {
         }
         self.counters.duplicates.fetch_add(duplicates, Ordering::Relaxed);
         self.counters.stored(&lease.at, end, messages, rows, bytes);
+        self.mark(&lease, Some(end), newest_time).await;
         Ok(stored)
+    }
+
+    /// Says in the background that everything up to this time is stored, of a partition that has nothing more.
+    pub fn submit_mark(self: &Arc<Self>, lease: Lease, offset: Option<i64>, millis: i64) {
+        let storer = self.clone();
+        self.runtime.spawn(async move { storer.mark(&lease, offset, millis).await });
+    }
+
+    /// Puts the partition's watermark, for jobs that wait for an hour to be complete. The next one makes a failure good.
+    async fn mark(&self, lease: &Lease, offset: Option<i64>, millis: i64) {
+        self.counters.up_to(&lease.at, millis);
+        let up_to = Timestamp::from_micros(millis.saturating_mul(1_000)).to_string();
+        let (topic, partition) = (&*lease.at.topic, lease.at.partition);
+        let mark = serde_json::json!({"topic": topic, "partition": partition, "offset": offset, "stored_up_to": up_to});
+        let key = format!("{}/{}.json", self.watermark_prefix, lease.at);
+        let Ok(path) = self.target.key(&key) else { return };
+        if !self.offsets.leases.is_held(lease) {
+            return;
+        }
+        let put = timely(0, self.target.store.put(&path, mark.to_string().into())).await;
+        if let Err(error) = put.and_then(|put| put.map_err(|error| error.to_string())) {
+            tracing::warn!(%path, error, "the watermark is not stored");
+        }
     }
 
     /// The state that was stored with this offset.

@@ -40,6 +40,11 @@ impl Unfinished {
     }
 }
 
+/// How often a partition without new messages says up to when everything is stored.
+const MARK: Duration = Duration::from_secs(30);
+/// A message may be this much older than the moment when the brokers show it.
+const DELAY: Duration = Duration::from_secs(10);
+
 pub(super) struct Worker<'a> {
     job: &'a Job,
     control: Receiver<Control>,
@@ -51,6 +56,8 @@ pub(super) struct Worker<'a> {
     /// Where the last message went.
     last: Option<(Arc<str>, i32, usize)>,
     looked: Duration,
+    /// When the watermarks of partitions that have nothing more were told.
+    marked: Duration,
     unfinished: &'a Unfinished,
 }
 
@@ -72,6 +79,7 @@ impl<'a> Worker<'a> {
             index: HashMap::new(),
             last: None,
             looked: Duration::ZERO,
+            marked: Duration::ZERO,
             unfinished,
         }
     }
@@ -94,6 +102,7 @@ impl<'a> Worker<'a> {
             if now.monotonic.saturating_sub(self.looked) >= LOOK {
                 self.looked = now.monotonic;
                 self.look(now, &queue)?;
+                self.mark(now);
             }
             self.keep_within_memory()?;
         }
@@ -229,6 +238,18 @@ impl<'a> Worker<'a> {
         }
         self.unfinished.0.store(unfinished, Ordering::Release);
         Ok(())
+    }
+
+    /// A partition that has nothing more is stored up to now, but for what is on its way to the brokers.
+    fn mark(&mut self, now: Now) {
+        if now.monotonic.saturating_sub(self.marked) < MARK {
+            return;
+        }
+        self.marked = now.monotonic;
+        let millis = now.wall.micros() / 1_000 - DELAY.as_millis() as i64;
+        for partition in self.partitions.iter().filter(|partition| partition.is_caught_up()) {
+            self.storer.submit_mark(partition.lease.clone(), partition.next, millis);
+        }
     }
 
     fn report(&mut self, place: usize, queue: &Queue) {

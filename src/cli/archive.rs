@@ -2,17 +2,22 @@
 
 use super::load;
 use super::signals::Signals;
-use crate::archive::{Archiver, Counters, Job};
+use crate::archive::{Archiver, Counters, Job, metrics};
 use crate::error::{Error, ErrorKind};
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
 
 /// How often the progress is told.
 const TELL: Duration = Duration::from_secs(5);
+const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const STEP: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
@@ -32,11 +37,20 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         .enable_all()
         .build()
         .map_err(|error| Error::new(ErrorKind::Storage, format!("cannot wait for signals: {error}")))?;
+    let listener = match config.archive.metrics_addr {
+        Some(addr) => Some(runtime.block_on(TcpListener::bind(addr)).map_err(|error| {
+            Error::new(
+                ErrorKind::Server,
+                format!("cannot listen on archive.metrics_addr={addr}: {error}; choose another address, or stop what is there"),
+            )
+        })?),
+        None => None,
+    };
     let (stop, counters, ended) = (archiver.stop_flag(), archiver.counters(), AtomicBool::new(false));
     let started = Instant::now();
     let result = std::thread::scope(|scope| {
         let (ended, counters) = (&ended, &counters);
-        let watching = scope.spawn(move || watch(&runtime, &stop, ended, counters));
+        let watching = scope.spawn(move || watch(&runtime, listener, &stop, ended, counters));
         let result = archiver.run();
         ended.store(true, Ordering::Release);
         let watched = watching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -49,14 +63,22 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
 /// Tells the progress until the archiver has ended; a signal ends it.
 fn watch(
     runtime: &tokio::runtime::Runtime,
-    stop: &Arc<AtomicBool>,
+    listener: Option<TcpListener>,
+    stop: &AtomicBool,
     ended: &AtomicBool,
-    counters: &Counters,
+    counters: &Arc<Counters>,
 ) -> Result<(), Error> {
     let started = Instant::now();
     let mut told_at = Instant::now();
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
+        if let Some(listener) = listener {
+            let shown = counters.clone();
+            let routes = Router::new()
+                .route("/metrics", get(async move || ([(CONTENT_TYPE, METRICS)], metrics::encode(&shown))))
+                .route("/healthz", get(async || "ok\n"));
+            tokio::spawn(axum::serve(listener, routes).into_future());
+        }
         while !ended.load(Ordering::Acquire) {
             tokio::select! {
                 () = signals.next() => stop.store(true, Ordering::Release),

@@ -135,6 +135,8 @@ pub struct ArchiveSettings {
     pub dedupe_bytes: ByteSize,
     /// Threads that decode and encode; 0: one for each core.
     pub threads: usize,
+    /// Where `/metrics` and `/healthz` are served. Not set: nowhere.
+    pub metrics_addr: Option<SocketAddr>,
 }
 
 impl Default for ArchiveSettings {
@@ -150,6 +152,7 @@ impl Default for ArchiveSettings {
             memory: ByteSize::mib(64),
             dedupe_bytes: ByteSize::mib(16),
             threads: 0,
+            metrics_addr: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `predlog archive` against a real broker: what becomes of a topic.
 
+mod many;
 #[path = "../stored/mod.rs"]
 mod stored;
 #[path = "../support/mod.rs"]
@@ -84,6 +85,16 @@ impl Archive {
 
     fn rows(&self) -> Vec<Value> {
         read_table("pyarrow", &self.bucket().join("predictions").display().to_string(), &ReadOptions::default())
+    }
+
+    /// Rows of all files, as these say.
+    fn count(&self) -> u64 {
+        let rows = |path: &std::path::PathBuf| {
+            let file = std::fs::File::open(path).expect("a file");
+            let reader = parquet::file::reader::SerializedFileReader::new(file).expect("a Parquet file");
+            parquet::file::reader::FileReader::metadata(&reader).file_metadata().num_rows()
+        };
+        stored::files(&self.bucket().join("predictions")).iter().map(rows).sum::<i64>() as u64
     }
 
     fn dead_letters(&self) -> Vec<Value> {

@@ -241,6 +241,47 @@ impl Collector for Stats {
     }
 }
 
+/// The counters of `[[sinks]]`, by their names: `predlog_sink_accepted_total{sink="recent"}`.
+#[cfg(feature = "server")]
+#[derive(Debug)]
+pub(crate) struct SinkStats(pub(crate) Vec<(String, std::sync::Arc<Stats>)>);
+
+#[cfg(feature = "server")]
+impl Collector for SinkStats {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some((_, first)) = self.0.first() else { return Ok(()) };
+        let named = |name: &str| name.replacen("predlog_", "predlog_sink_", 1);
+        for (at, (name, help, _)) in first.counters().into_iter().enumerate() {
+            let name = named(name);
+            let mut family = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+            for (sink, stats) in &self.0 {
+                let counter = ConstCounter::new(stats.counters()[at].2.load(Ordering::Acquire));
+                counter.encode(family.encode_family(&[("sink", &**sink)])?)?;
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "predlog_sink_dropped",
+            "Records that were not kept, by reason",
+            None,
+            MetricType::Counter,
+        )?;
+        for (sink, stats) in &self.0 {
+            for (reason, value) in DropReason::NAMES.iter().zip(&stats.dropped) {
+                let counter = ConstCounter::new(value.load(Ordering::Acquire));
+                counter.encode(family.encode_family(&[("sink", &**sink), ("reason", *reason)])?)?;
+            }
+        }
+        for (at, (name, help, _)) in first.gauges().into_iter().enumerate() {
+            let name = named(name);
+            let mut family = encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?;
+            for (sink, stats) in &self.0 {
+                ConstGauge::new(stats.gauges()[at].2).encode(family.encode_family(&[("sink", &**sink)])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ use super::{FAILED, say};
 use crate::config::{Config, Mode, Store};
 use crate::error::{Error, ErrorKind};
 use crate::logger::Durability;
+use crate::modes::fanout;
 use crate::ship;
 use bytesize::ByteSize;
 use humantime_serde::re::humantime::format_duration;
@@ -23,6 +24,15 @@ const PROBE: &str = ".predlog-check";
 pub(super) fn run(config: &Config) -> Result<ExitCode, Error> {
     say(&plan(config));
     let mut tried = Tried::default();
+    try_all(config, &mut tried)?;
+    for (name, sink) in fanout::each(config) {
+        say(&format!("sink {name}:\n"));
+        try_all(&sink, &mut tried)?;
+    }
+    Ok(if tried.problems == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn try_all(config: &Config, tried: &mut Tried) -> Result<(), Error> {
     let (dir, key) = match config.mode {
         Mode::Direct => (&config.direct.dir, "direct.dir"),
         Mode::Kafka => (&config.kafka.fallback.dir, "kafka.fallback.dir"),
@@ -48,7 +58,7 @@ pub(super) fn run(config: &Config) -> Result<ExitCode, Error> {
             tried.note("servers", crate::sink::nats::check(&config.nats, config.ledger.enabled, ANSWER_WITHIN));
         }
     }
-    Ok(if tried.problems == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    Ok(())
 }
 
 /// What was tried, each on its own line: what works on standard output, problems on standard error.

@@ -5,6 +5,7 @@ use super::signals::Signals;
 use crate::config::{Config, Mode, Store};
 use crate::error::{Error, ErrorKind};
 use crate::logger::{Logger, Report};
+use crate::modes::fanout;
 use crate::server::{self, State};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -79,6 +80,15 @@ fn greeting(config: &Config, addr: SocketAddr) -> String {
             (whereto, format!("nats -s {servers} stream view {stream}"))
         }
     };
+    let mut whereto = whereto;
+    for (name, sink) in fanout::each(config) {
+        let what = match sink.mode {
+            Mode::Direct => place(sink.direct.store, &sink.direct.dir),
+            Mode::Kafka => format!("topic={} of {}", sink.kafka.topic, sink.kafka.brokers),
+            Mode::Nats => format!("subject={} of {}", sink.nats.subject, sink.nats.servers),
+        };
+        whereto.push_str(&format!("\nand to {what} (sink {name})"));
+    }
     format!("predlog listens on http://{addr}\n{whereto}\n\ntry:      {first}\nand then: {then}\n")
 }
 
@@ -112,6 +122,9 @@ fn farewell(report: &Report) -> String {
     }
     if let Some(problem) = &report.problem {
         text.push_str(&format!("problem: {problem}\n"));
+    }
+    for (name, sink) in &report.sinks {
+        text.push_str(&format!("sink {name}: {}", farewell(sink)));
     }
     text
 }

@@ -11,7 +11,10 @@ mod validate;
 pub use crate::ship::UploadSettings;
 pub use crate::sink::kafka::settings::{self as kafka, KafkaSettings};
 pub use crate::sink::nats::settings::{self as nats, NatsSettings};
-pub use sections::{ArchiveSettings, Backlog, BadMessages, DirectSettings, Mode, ServerSettings, SqliteSettings, Start, Store};
+pub use sections::{
+    ArchiveSettings, Backlog, BadMessages, DirectSettings, Mode, ServerSettings, SinkSettings, SinkType, SqliteSettings, Start,
+    Store,
+};
 
 use crate::batch::BatchSettings;
 use crate::error::{Error, ErrorKind};
@@ -27,6 +30,8 @@ use std::path::Path;
 pub struct Config {
     /// Where predictions go.
     pub mode: Mode,
+    /// Where they go as well.
+    pub sinks: Vec<SinkSettings>,
     /// The local store of `mode = "direct"`.
     pub direct: DirectSettings,
     /// The queue in front of it.

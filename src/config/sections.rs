@@ -111,6 +111,67 @@ impl Default for ServerSettings {
     }
 }
 
+/// One more sink, beside the one of `mode`: `[[sinks]]`. Its predictions wait in a queue of its own, of `logger.queue_bytes`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkSettings {
+    /// What it is. Brokers are those of `[kafka]` or `[nats]`.
+    #[serde(rename = "type")]
+    pub kind: SinkType,
+    /// What it is called, in messages and metrics. Not set: its type.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Where everything lies that is written for it. Not set: `sinks/<name>` in the mode's directory.
+    #[serde(default)]
+    pub dir: Option<PathBuf>,
+    /// Predictions older than this are deleted. Not set: kept for ever.
+    #[serde(default, with = "humantime_serde")]
+    pub retain: Option<Duration>,
+    /// The oldest predictions are deleted while the store has more bytes than this. Not set: no limit.
+    #[serde(default)]
+    pub retain_bytes: Option<ByteSize>,
+    /// What may wait on disk for it; past it its predictions are dropped, and counted, and those of the others are not.
+    #[serde(default = "default_max_bytes")]
+    pub max_bytes: ByteSize,
+}
+
+impl SinkSettings {
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.kind.name())
+    }
+}
+
+fn default_max_bytes() -> ByteSize {
+    ByteSize::gib(2)
+}
+
+/// What a sink of `[[sinks]]` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkType {
+    /// As `mode = "direct"` with `store = "sqlite"`.
+    Sqlite,
+    /// As `mode = "direct"` with `store = "parquet"`.
+    Parquet,
+    /// As `mode = "kafka"`.
+    Kafka,
+    /// As `mode = "nats"`.
+    Nats,
+}
+
+impl SinkType {
+    /// As it is written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            SinkType::Sqlite => "sqlite",
+            SinkType::Parquet => "parquet",
+            SinkType::Kafka => "kafka",
+            SinkType::Nats => "nats",
+        }
+    }
+}
+
 /// `predlog archive`: `[archive]`. The brokers are `[kafka]`'s, the files end by `[rotation]`, and go where `[upload]` says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -26,6 +26,9 @@ pub(super) fn check(config: &Config, sources: &Sources) -> Result<(), Error> {
     checks.upload(config);
     checks.server(config);
     checks.archive(config);
+    for (key, value, expected) in crate::modes::fanout::problems(config) {
+        checks.wrong(&key, value, expected);
+    }
     if checks.problems.is_empty() { Ok(()) } else { Err(Error::new(ErrorKind::Config, checks.problems.join("\n"))) }
 }
 

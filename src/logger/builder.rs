@@ -157,8 +157,8 @@ impl Builder {
             .name("predlog-worker".to_owned())
             .spawn(move || worker.run())
             .map_err(|error| Error::new(ErrorKind::Storage, format!("cannot start the worker thread: {error}")))?;
-        let guard = Guard { shared: Arc::clone(&shared), worker: Some(thread), after: Vec::new() };
-        Ok((Logger { shared }, guard))
+        let guard = Guard { shared: Arc::clone(&shared), worker: Some(thread), after: Vec::new(), others: Vec::new() };
+        Ok((Logger { shared, others: Arc::default() }, guard))
     }
 
     /// `memory` without spill needs no directory, even when there is one: it is for read-only file systems.

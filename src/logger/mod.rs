@@ -47,6 +47,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Logger {
     shared: Arc<Shared>,
+    /// The other sinks' loggers, by name: each gets every line too.
+    others: Arc<[(Arc<str>, Arc<Shared>)]>,
 }
 
 /// What all handles and the worker share.
@@ -99,6 +101,8 @@ pub struct Report {
     pub recovered: u64,
     /// Why not all was delivered, when it was not.
     pub problem: Option<String>,
+    /// The same of each of `[[sinks]]`, by name.
+    pub sinks: BTreeMap<String, Report>,
 }
 
 /// How long a dropped [`Guard`] waits for what is still to be delivered.
@@ -131,6 +135,11 @@ impl Logger {
                 if line.digested {
                     shared.stats.digested.fetch_add(1, Ordering::Relaxed);
                 }
+                for (_, other) in &*self.others {
+                    if let Outcome::Dropped(reason) = other.push(&scratch) {
+                        other.dropped(prediction.model_name, prediction.timestamp.unwrap_or(now), reason);
+                    }
+                }
                 shared.push(&scratch)
             }
             Ok(Err(invalid)) => Outcome::Dropped(DropReason::Invalid(invalid)),
@@ -155,19 +164,43 @@ impl Logger {
         self.log(Prediction::new(model_name, model_version, inputs, outputs))
     }
 
-    /// Waits until everything accepted before the call is in its final place (with the parquet store: in a sealed file), or `deadline` passes:
-    /// then `false`. Blocks this thread: from async code, call it by `spawn_blocking`.
+    /// Waits until everything accepted before the call is in its final place (with the parquet store: in a sealed file) in every sink, or `deadline`
+    /// passes: then `false`. Blocks this thread: from async code, call it by `spawn_blocking`.
     pub fn flush(&self, deadline: Duration) -> bool {
-        self.shared.control.flush(Instant::now() + deadline)
+        let deadline = Instant::now() + deadline;
+        // All are asked, also when one is late.
+        self.each().map(|shared| shared.control.flush(deadline)).fold(true, |all, one| all && one)
+    }
+
+    /// The handle of one of `[[sinks]]`, for its own counters and health; what is logged with it goes there alone.
+    pub fn sink(&self, name: &str) -> Option<Logger> {
+        let (_, shared) = self.others.iter().find(|(other, _)| **other == *name)?;
+        Some(Logger { shared: Arc::clone(shared), others: Arc::default() })
+    }
+
+    /// The names of `[[sinks]]`.
+    pub fn sinks(&self) -> impl Iterator<Item = &str> {
+        self.others.iter().map(|(name, _)| &**name)
+    }
+
+    pub(crate) fn add_sink(&mut self, name: &str, other: &Logger) {
+        let new = (Arc::from(name), Arc::clone(&other.shared));
+        self.others = self.others.iter().cloned().chain([new]).collect();
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Arc<Shared>> {
+        std::iter::once(&self.shared).chain(self.others.iter().map(|(_, other)| other))
     }
 
     /// Waits until what [`Durability`] promises holds for everything accepted before the call, or `deadline` passes: then `false`.
     /// Only `fsync` has anything to wait for. Blocks this thread.
     pub fn wait_durable(&self, deadline: Duration) -> bool {
-        match self.shared.settings.durability {
+        let deadline = Instant::now() + deadline;
+        let durable = |shared: &Arc<Shared>| match shared.settings.durability {
             Durability::Memory | Durability::Process => true,
-            Durability::Fsync => self.shared.control.wait_durable(&self.shared.lanes.accepted(), Instant::now() + deadline),
-        }
+            Durability::Fsync => shared.control.wait_durable(&shared.lanes.accepted(), deadline),
+        };
+        self.each().map(durable).fold(true, |all, one| all && one)
     }
 
     /// The counters, up to date.
@@ -256,6 +289,7 @@ pub struct Guard {
     worker: Option<std::thread::JoinHandle<Report>>,
     /// Stopped after the worker: what it has sealed can still be shipped.
     after: Vec<Box<dyn Service>>,
+    others: Vec<(String, Guard)>,
 }
 
 /// Something that runs beside the worker and ends after it, such as the shipper.
@@ -271,6 +305,15 @@ impl Guard {
         self.end(Instant::now() + deadline).unwrap_or_default()
     }
 
+    pub(crate) fn add_sink(&mut self, name: String, other: Guard) {
+        self.others.push((name, other));
+    }
+
+    fn stop_taking(&self, deadline: Instant) {
+        self.shared.lanes.close();
+        self.shared.control.shut_down(deadline);
+    }
+
     #[cfg(feature = "upload")]
     pub(crate) fn attach(&mut self, service: Box<dyn Service>) {
         self.after.push(service);
@@ -278,15 +321,17 @@ impl Guard {
 
     fn end(&mut self, deadline: Instant) -> Option<Report> {
         let worker = self.worker.take()?;
-        self.shared.lanes.close();
-        self.shared.control.shut_down(deadline);
-        let report = worker.join().unwrap_or_else(|_| Report {
+        // All at once, so that they share the deadline and not the time before it.
+        self.stop_taking(deadline);
+        self.others.iter().for_each(|(_, other)| other.stop_taking(deadline));
+        let mut report = worker.join().unwrap_or_else(|_| Report {
             problem: Some("the worker thread panicked; what was accepted is in the directory for the next start".to_owned()),
             ..Report::default()
         });
         for service in &mut self.after {
             service.stop(deadline);
         }
+        report.sinks = self.others.drain(..).filter_map(|(name, mut other)| Some((name, other.end(deadline)?))).collect();
         Some(report)
     }
 }

@@ -297,10 +297,10 @@ impl Worker {
     }
 
     fn spill_chunks(&mut self, chunks: Vec<Chunk<'_>>, kept: &Kept, now: Now) -> Option<Result<u64, SinkError>> {
-        let spool = self.spool.as_mut()?;
-        if self.shared.stats.spool_bytes.load(Ordering::Relaxed) >= self.shared.settings.spool_max_bytes.as_u64() {
+        if !self.spool_has_room() {
             return None;
         }
+        let spool = self.spool.as_mut()?;
         self.batch_id += 1;
         let batch = Batch { id: self.batch_id, origin: Origin::Live, chunks };
         let appended = spool.append(&batch, now, |_, writer, seq| !kept.get(&writer).is_some_and(|seqs| seqs.contains(seq)));
@@ -372,9 +372,14 @@ impl Worker {
         self.down.is_some() && now.monotonic < self.retry_at
     }
 
-    /// The sink is slower than what comes in: the spool, which is faster, takes the difference.
+    /// The sink is slower than what comes in: the spool, which is faster, takes the difference while it has room.
     fn under_pressure(&self) -> bool {
-        self.spool.is_some() && self.shared.lanes.used_bytes() > self.shared.lanes.capacity() / 2
+        self.spool_has_room() && self.shared.lanes.used_bytes() > self.shared.lanes.capacity() / 2
+    }
+
+    fn spool_has_room(&self) -> bool {
+        let taken = self.shared.stats.spool_bytes.load(Ordering::Relaxed);
+        self.spool.is_some() && taken < self.shared.settings.spool_max_bytes.as_u64()
     }
 
     /// The sink has as many batches as it may have. With a spool, each lane keeps two buffers for the way there: one that takes lines, and one
@@ -593,6 +598,7 @@ impl Worker {
             dropped: snapshot.dropped.into_iter().collect(),
             recovered: snapshot.recovered_delivered,
             problem,
+            ..Report::default()
         }
     }
 

@@ -5,6 +5,7 @@ mod broker;
 pub(crate) mod direct;
 #[cfg(all(feature = "kafka", feature = "sqlite", feature = "upload"))]
 mod drain;
+pub(crate) mod fanout;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "nats")]
@@ -35,17 +36,22 @@ impl Logger {
     /// or a bucket is away is no error: records wait for it.
     pub fn open(config: &Config) -> Result<(Logger, Guard), Error> {
         config.validate()?;
-        match config.mode {
-            Mode::Direct => direct::open(config),
-            #[cfg(feature = "kafka")]
-            Mode::Kafka => kafka::open(config),
-            #[cfg(feature = "nats")]
-            Mode::Nats => nats::open(config),
-            #[cfg(not(all(feature = "kafka", feature = "nats")))]
-            missing => {
-                let message = format!("mode={missing:?} is not in this build: add the crate's feature of that name");
-                Err(Error::new(crate::error::ErrorKind::Config, message))
-            }
+        fanout::open(config)
+    }
+}
+
+/// Starts the logger of `mode` alone.
+fn open_one(config: &Config) -> Result<(Logger, Guard), Error> {
+    match config.mode {
+        Mode::Direct => direct::open(config),
+        #[cfg(feature = "kafka")]
+        Mode::Kafka => kafka::open(config),
+        #[cfg(feature = "nats")]
+        Mode::Nats => nats::open(config),
+        #[cfg(not(all(feature = "kafka", feature = "nats")))]
+        missing => {
+            let message = format!("mode={missing:?} is not in this build: add the crate's feature of that name");
+            Err(Error::new(crate::error::ErrorKind::Config, message))
         }
     }
 }

@@ -17,6 +17,7 @@ pub use listen::serve;
 
 use crate::Logger;
 use crate::config::ServerSettings;
+use crate::stats::SinkStats;
 use axum::Router;
 use axum::routing::{get, post};
 use idempotency::Idempotency;
@@ -40,6 +41,8 @@ impl State {
     pub fn new(logger: Logger, settings: ServerSettings) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(logger.stats()));
+        let sinks = logger.sinks().filter_map(|name| Some((name.to_owned(), logger.sink(name)?.stats()))).collect();
+        registry.register_collector(Box::new(SinkStats(sinks)));
         State {
             logger,
             registry: Arc::new(registry),

@@ -12,6 +12,9 @@ pub(crate) async fn get(
 ) -> Result<([(HeaderName, &'static str); 1], String), Problem> {
     // Brings the counters up to date.
     state.logger.snapshot();
+    state.logger.sinks().filter_map(|name| state.logger.sink(name)).for_each(|sink| {
+        sink.snapshot();
+    });
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &state.registry)
         .map_err(|error| Problem::Internal(format!("metrics cannot be written: {error}")))?;

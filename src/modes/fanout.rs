@@ -1,0 +1,126 @@
+//! `[[sinks]]`: more sinks for one logger. Each is a logger of its own behind the same call, with its own queue, spool, ledger and progress: what holds for
+//! the one of `mode` holds for each, and none can slow or lose what another has.
+
+use crate::config::{Config, Mode, SinkSettings, SinkType, Store};
+use crate::error::Error;
+use crate::logger::{Guard, Logger};
+use std::path::PathBuf;
+
+/// The directory of the sinks that name none, below the mode's.
+const DIR: &str = "sinks";
+
+/// Opens `main` and its other sinks.
+pub(super) fn open(config: &Config) -> Result<(Logger, Guard), Error> {
+    let (mut logger, mut guard) = super::open_one(config)?;
+    for (at, sink) in config.sinks.iter().enumerate() {
+        let name = sink.name().to_owned();
+        let opened = super::open_one(&config_of(config, sink));
+        let other = opened.map_err(|error| Error::new(error.kind(), format!("sinks[{at}] name={name:?}: {error}")))?;
+        logger.add_sink(&name, &other.0);
+        guard.add_sink(name, other.1);
+    }
+    Ok((logger, guard))
+}
+
+/// What the sink would be as the only one.
+pub(crate) fn config_of(config: &Config, sink: &SinkSettings) -> Config {
+    let dir = dir_of(config, sink);
+    let mut own = Config { sinks: Vec::new(), upload: Default::default(), ..config.clone() };
+    own.mode = match sink.kind {
+        SinkType::Sqlite | SinkType::Parquet => Mode::Direct,
+        SinkType::Kafka => Mode::Kafka,
+        SinkType::Nats => Mode::Nats,
+    };
+    own.direct.store = if sink.kind == SinkType::Parquet { Store::Parquet } else { Store::Sqlite };
+    (own.direct.retain, own.direct.retain_bytes) = (sink.retain, sink.retain_bytes);
+    own.logger.spool_max_bytes = sink.max_bytes;
+    (own.kafka.fallback.max_bytes, own.nats.fallback.max_bytes) = (sink.max_bytes, sink.max_bytes);
+    // One directory for all modes: what another sink's dead processes left is that one's to deliver.
+    own.kafka.fallback.dir.clone_from(&dir);
+    own.nats.fallback.dir.clone_from(&dir);
+    own.direct.dir = dir;
+    own
+}
+
+pub(crate) fn dir_of(config: &Config, sink: &SinkSettings) -> PathBuf {
+    let main = match config.mode {
+        Mode::Direct => &config.direct.dir,
+        Mode::Kafka => &config.kafka.fallback.dir,
+        Mode::Nats => &config.nats.fallback.dir,
+    };
+    sink.dir.clone().unwrap_or_else(|| main.join(DIR).join(sink.name()))
+}
+
+/// What is wrong with `[[sinks]]`: key, value and what was expected.
+pub(crate) fn problems(config: &Config) -> Vec<(String, String, String)> {
+    let mut problems = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    let mut dirs = vec![config.direct.dir.clone(), config.kafka.fallback.dir.clone(), config.nats.fallback.dir.clone()];
+    for (at, sink) in config.sinks.iter().enumerate() {
+        let mut wrong = |key: &str, value: String, expected: &str| {
+            problems.push((format!("sinks[{at}].{key}"), value, expected.to_owned()));
+        };
+        let (name, dir) = (sink.name(), dir_of(config, sink));
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) {
+            wrong("name", format!("{name:?}"), "letters, digits, '_' and '-'");
+        } else if names.contains(&name) {
+            wrong("name", format!("{name:?}"), "a name that no other sink has");
+        }
+        names.push(name);
+        if dirs.contains(&dir) {
+            wrong("dir", dir.display().to_string(), "a directory that neither the mode nor another sink has");
+        }
+        dirs.push(dir);
+        let same = match (sink.kind, config.mode) {
+            (SinkType::Kafka, Mode::Kafka) | (SinkType::Nats, Mode::Nats) => true,
+            _ => config.sinks[..at]
+                .iter()
+                .any(|other| other.kind == sink.kind && matches!(sink.kind, SinkType::Kafka | SinkType::Nats)),
+        };
+        if same {
+            wrong("type", format!("{:?}", sink.kind.name()), "a broker that the predictions do not go to already");
+        }
+        let is_store = matches!(sink.kind, SinkType::Sqlite | SinkType::Parquet);
+        if !is_store && (sink.retain.is_some() || sink.retain_bytes.is_some()) {
+            wrong("retain", "set".to_owned(), "nothing, for a broker: it has a retention of its own");
+        }
+    }
+    problems
+}
+
+/// Each sink's name, and what it would be as the only one.
+#[cfg(feature = "cli")]
+pub(crate) fn each<'a>(config: &'a Config) -> impl Iterator<Item = (String, Config)> + 'a {
+    config.sinks.iter().map(|sink| (sink.name().to_owned(), config_of(config, sink)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems_of(toml: &str) -> String {
+        Config::from_toml(toml).map(|_| String::new()).unwrap_or_else(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_sink_is_named() {
+        assert_eq!(
+            problems_of("[[sinks]]\ntype = \"parquet\"\nretain = \"1d\"\n[[sinks]]\ntype = \"sqlite\"\nname = \"recent\""),
+            ""
+        );
+        for (toml, expected) in [
+            ("[[sinks]]\ntype = \"parquet\"\n[[sinks]]\ntype = \"parquet\"", "sinks[1].name=\"parquet\""),
+            ("[[sinks]]\ntype = \"sqlite\"\ndir = \"./predlog-data\"", "sinks[0].dir=./predlog-data"),
+            ("[[sinks]]\ntype = \"sqlite\"\nname = \"a/b\"", "sinks[0].name=\"a/b\""),
+            ("[[sinks]]\ntype = \"csv\"", "csv"),
+            ("[[sinks]]\ntype = \"kafka\"\nretain = \"1d\"", "sinks[0].retain"),
+        ] {
+            let problems = problems_of(toml);
+            assert!(problems.contains(expected), "{toml}: {problems}");
+        }
+        let config = Config::from_toml("[[sinks]]\ntype = \"parquet\"\nretain = \"1d\"").unwrap();
+        let own = config_of(&config, &config.sinks[0]);
+        assert_eq!((own.direct.store, own.direct.dir.to_str()), (Store::Parquet, Some("./predlog-data/sinks/parquet")));
+        assert!(own.sinks.is_empty() && own.upload.url.is_none() && own.validate().is_ok());
+    }
+}

@@ -333,3 +333,27 @@ fn an_audit_of_the_topic_says_complete_or_how_many_are_missing() {
         assert_eq!(said["total"]["missing"], 6, "{said}");
     }
 }
+
+#[test]
+fn a_fan_out_has_the_same_records_on_the_topic_and_in_sqlite() {
+    let (dir, topic) = (tempfile::tempdir().unwrap(), new_topic(3));
+    let mut config = config(dir.path(), &topic);
+    config.sinks =
+        Config::from_toml("[[sinks]]\ntype = \"sqlite\"\nname = \"recent\"\nretain = \"1d\"").expect("a configuration").sinks;
+    log_all(&config, &["wine", "fraud"], 500);
+    let messages = read_topic(&broker().bootstrap(), &topic, 1_000);
+    let database = rusqlite::Connection::open(dir.path().join("sinks/recent/predictions.db")).expect("the database");
+    let mut query = database.prepare("SELECT id, inputs FROM predictions ORDER BY id").expect("the table");
+    let stored: Vec<(String, Value)> = query
+        .query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
+        .expect("rows")
+        .map(|row| row.map(|(id, inputs)| (id, serde_json::from_str(&inputs).expect("JSON"))).expect("a row"))
+        .collect();
+    let mut sent: Vec<(String, Value)> = messages
+        .iter()
+        .map(|message| (value(message)["id"].as_str().expect("an id").to_owned(), value(message)["inputs"].clone()))
+        .collect();
+    sent.sort_by(|left, right| left.0.cmp(&right.0));
+    assert_eq!(stored, sent);
+    assert_eq!(stored.len(), 1_000);
+}

@@ -168,8 +168,12 @@ impl Logger {
     /// passes: then `false`. Blocks this thread: from async code, call it by `spawn_blocking`.
     pub fn flush(&self, deadline: Duration) -> bool {
         let deadline = Instant::now() + deadline;
-        // All are asked, also when one is late.
-        self.each().map(|shared| shared.control.flush(deadline)).fold(true, |all, one| all && one)
+        let mut flushed = true;
+        for shared in self.each() {
+            // Also when one before was late.
+            flushed &= shared.control.flush(deadline);
+        }
+        flushed
     }
 
     /// The handle of one of `[[sinks]]`, for its own counters and health; what is logged with it goes there alone.
@@ -200,7 +204,8 @@ impl Logger {
             Durability::Memory | Durability::Process => true,
             Durability::Fsync => shared.control.wait_durable(&shared.lanes.accepted(), deadline),
         };
-        self.each().map(durable).fold(true, |all, one| all && one)
+        let late = self.each().filter(|shared| !durable(shared)).count();
+        late == 0
     }
 
     /// The counters, up to date.

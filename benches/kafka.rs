@@ -29,7 +29,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use support::{cpu_seconds, features, median, peak_rss_mib};
+use support::{cpu_seconds, features, median, paced, peak_rss_mib};
 use uuid::Uuid;
 
 const ROUNDS: usize = 5;
@@ -40,6 +40,9 @@ const LINES: u64 = 200_000;
 const BATCH: usize = 10_000;
 const LONG: Duration = Duration::from_secs(600);
 const WINDOW: usize = 32;
+/// Calls a second, and for how long, where each call is timed.
+const RATES: [u64; 2] = [20_000, 100_000];
+const CALLS: Duration = Duration::from_secs(5);
 
 type Run = fn(u64, &KafkaSettings) -> f64;
 
@@ -59,14 +62,22 @@ fn packed(settings: &KafkaSettings, compression: Compression) -> KafkaSettings {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let rows = arguments.first().and_then(|rows| rows.parse().ok()).unwrap_or(2_000_000);
-    if let [_, name, brokers, topic] = &arguments[..] {
+    let rows_given = arguments.first().and_then(|rows| rows.parse().ok());
+    let rows = rows_given.unwrap_or(2_000_000);
+    if let [_, name, brokers, topic] = &arguments[..]
+        && rows_given.is_some()
+    {
         let run = RUNS.iter().find(|run| run.0 == name).expect("a run");
         let settings =
             KafkaSettings { brokers: brokers.clone(), topic: topic.clone(), deadline: LONG, ..KafkaSettings::default() };
         let seconds = run.1(rows, &settings);
         println!("{seconds} {} {}", cpu_seconds(), peak_rss_mib());
         return;
+    }
+    if let [command, name, brokers, rate] = &arguments[..]
+        && command == "latency"
+    {
+        return latency(name, brokers, rate.parse().expect("a rate"));
     }
     let mut broker = None;
     let brokers = std::env::var("PREDLOG_BENCH_BROKERS").unwrap_or_else(|_| {
@@ -95,6 +106,7 @@ fn main() {
         let (cpu, rss) = (median(figures[at][1].clone()), median(figures[at][2].clone()));
         println!("{name:<28} {:>12.0} {:>8.2} {:>12.2} {:>10.0}", rate(at), rate(at) / rate(0), cpu * 1e6 / rows as f64, rss);
     }
+    latencies(&brokers);
 }
 
 fn prediction_lines() -> (Writer, Vec<Vec<u8>>) {
@@ -116,19 +128,74 @@ fn prediction_lines() -> (Writer, Vec<Vec<u8>>) {
     (records[0].writer, records.into_iter().map(|record| record.line).collect())
 }
 
-/// What both sides tell librdkafka: the properties that predlog's sink sets.
-fn threaded(rows: u64, settings: &KafkaSettings) -> f64 {
-    struct Count(Arc<AtomicU64>);
-    impl rdkafka::ClientContext for Count {}
-    impl ProducerContext for Count {
-        type DeliveryOpaque = ();
-        fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-            if let Err((error, message)) = result {
-                panic!("{error}: {:?}", message.topic());
-            }
-            self.0.fetch_add(1, Ordering::Relaxed);
+/// The latency of one call in a handler, paced: `log()`, and rdkafka's `send()` of a line that is encoded already.
+fn latencies(brokers: &str) {
+    println!(
+        "\nlatency of one call, ns, {} s each\n{:<28} {:>8} {:>8} {:>8} {:>8} {:>10}",
+        CALLS.as_secs(),
+        "",
+        "rate",
+        "p50",
+        "p99",
+        "p99.9",
+        "max"
+    );
+    for rate in RATES {
+        for name in ["predlog log()", "rdkafka send()"] {
+            let this = std::env::current_exe().expect("this program");
+            let output = Command::new(this).args(["latency", name, brokers, &rate.to_string()]).output().expect("the run starts");
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+            print!("{name:<28} {rate:>8} {}", String::from_utf8_lossy(&output.stdout));
         }
     }
+}
+
+fn latency(name: &str, brokers: &str, rate: u64) {
+    let settings = KafkaSettings { brokers: brokers.to_owned(), ..KafkaSettings::default() };
+    let latency = if name == "predlog log()" {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config = Config { mode: Mode::Kafka, kafka: settings, ..Config::default() };
+        config.kafka.fallback.dir = dir.path().to_owned();
+        config.ledger.enabled = false;
+        let (logger, guard) = Logger::open(&config).expect("it opens");
+        let latency = paced(rate, CALLS, |n| {
+            let (inputs, outputs) = features(n);
+            assert!(matches!(logger.log(Prediction::new("churn", "3", &inputs, &outputs)), Outcome::Accepted { .. }));
+        });
+        let report = guard.shutdown(LONG);
+        assert_eq!(report.delivered, report.accepted, "{report:?}");
+        latency
+    } else {
+        let (producer, _) = producer(&settings);
+        let (_, lines) = prediction_lines();
+        let latency = paced(rate, CALLS, |n| {
+            let line = &lines[n as usize % lines.len()];
+            producer.send(BaseRecord::to(&settings.topic).payload(line).key(&n.to_le_bytes())).expect("there is room");
+        });
+        producer.flush(LONG).expect("all is delivered");
+        latency
+    };
+    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|quantile| latency.quantile(quantile));
+    println!("{p50:>8} {p99:>8} {p999:>8} {:>10}", latency.max());
+}
+
+/// Counts its reports.
+struct Count(Arc<AtomicU64>);
+
+impl rdkafka::ClientContext for Count {}
+
+impl ProducerContext for Count {
+    type DeliveryOpaque = ();
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            panic!("{error}: {:?}", message.topic());
+        }
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A bare producer, with the properties that predlog's sink sets.
+fn producer(settings: &KafkaSettings) -> (ThreadedProducer<Count>, Arc<AtomicU64>) {
     let delivered = Arc::new(AtomicU64::new(0));
     let mut config = ClientConfig::new();
     let properties = [("acks", "all"), ("enable.idempotence", "true"), ("compression.type", "lz4"), ("linger.ms", "5")];
@@ -137,7 +204,12 @@ fn threaded(rows: u64, settings: &KafkaSettings) -> f64 {
     }
     config.set("partitioner", "murmur2_random").set("bootstrap.servers", &settings.brokers);
     config.set("queue.buffering.max.messages", "500000").set("queue.buffering.max.kbytes", "1000000");
-    let producer: ThreadedProducer<Count> = config.create_with_context(Count(Arc::clone(&delivered))).expect("it connects");
+    let producer = config.create_with_context(Count(Arc::clone(&delivered))).expect("it connects");
+    (producer, delivered)
+}
+
+fn threaded(rows: u64, settings: &KafkaSettings) -> f64 {
+    let (producer, delivered) = producer(settings);
     let (_, lines) = prediction_lines();
     let keys: Vec<String> = lines
         .iter()

@@ -23,6 +23,8 @@ from ._wrap import wrap
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Self
+
 __all__ = ["Logger", "Outcome", "__version__", "close", "default", "init", "log", "wrap"]
 
 
@@ -38,7 +40,7 @@ class Logger(_native.Logger):
     directory that cannot be written.
     """
 
-    def __new__(cls, config: Config = None, *, strict: bool = False, **overrides: Any) -> Logger:
+    def __new__(cls, config: Config = None, *, strict: bool = False, **overrides: Any) -> Self:
         name, text, variables = read(config, overrides)
         logger = super().__new__(cls, name, text, variables, strict)
         keep(logger)
@@ -47,7 +49,7 @@ class Logger(_native.Logger):
     def __init__(self, config: Config = None, *, strict: bool = False, **overrides: Any) -> None:
         """All is done by `__new__`: the extension's class has no other."""
 
-    def __enter__(self) -> Logger:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

@@ -1,5 +1,7 @@
 from typing import Any, Mapping, final
 
+from typing_extensions import Self
+
 __version__: str
 
 @final
@@ -15,7 +17,7 @@ class Outcome:
     def __bool__(self) -> bool: ...
 
 class Logger:
-    def __new__(cls, name: str | None, text: str | None, variables: list[tuple[str, str]], strict: bool) -> Logger: ...
+    def __new__(cls, name: str | None, text: str | None, variables: list[tuple[str, str]], strict: bool) -> Self: ...
     def log(
         self,
         model_name: str,

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from . import _native
 from ._config import Config, read
 from ._lifecycle import keep
 from ._native import Outcome, __version__
+from ._rows import log_rows
 from ._wrap import wrap
 
 if TYPE_CHECKING:
@@ -48,6 +50,14 @@ class Logger(_native.Logger):
 
     def __init__(self, config: Config = None, *, strict: bool = False, **overrides: Any) -> None:
         """All is done by `__new__`: the extension's class has no other."""
+
+    def log_batch(self, inputs: Any, outputs: Any = None, *, model_name: str, request_id: str | None = None, **fields: Any) -> int:
+        """Logs a record for each row of `inputs`: a frame of pandas, Polars or pyarrow, an array or a list. `outputs` has as many rows.
+
+        All have the `request_id`, one is made where none is given, and each its `row_index`. Other keywords are those of `log`. Returns how many
+        were accepted. Where the rows of `outputs` are another number, all is one record.
+        """
+        return log_rows(self, model_name, inputs, outputs, request_id=request_id or str(uuid.uuid4()), **fields)
 
     def __enter__(self) -> Self:
         return self

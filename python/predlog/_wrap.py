@@ -7,6 +7,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ._rows import log_rows
+
 if TYPE_CHECKING:
     from . import Logger
 
@@ -47,28 +49,13 @@ class _Wrapped:
         request_id = str(uuid.uuid4())
         logger = self._logger or default()
         text = None if error is None else repr(error)
-        rows = _rows(inputs, getattr(self._model, "feature_names_in_", None))
-        results = [None] * len(rows) if error is not None else _rows(outputs, None)
-        if len(rows) != len(results):
-            rows, results = [inputs], [outputs]
-        for index, (row, result) in enumerate(zip(rows, results)):
-            logger.log(
-                self._model_name, row, result, model_version=self._model_version, request_id=request_id, row_index=index, latency_ms=latency_ms, error=text
-            )
-
-
-def _rows(values: Any, names: Any) -> list[Any]:
-    """A dict for each row where the names are known, else a list; what has no rows is one."""
-    try:
-        if hasattr(values, "iloc") and hasattr(values, "columns"):
-            return cast("list[Any]", values.to_dict("records"))
-        if hasattr(values, "to_dicts"):
-            return cast("list[Any]", values.to_dicts())
-        rows = values.tolist() if hasattr(values, "tolist") else list(values)
-        return rows if names is None else [dict(zip(map(str, names), row)) for row in rows]
-    except Exception:
-        # Whatever the model takes is its own affair: it is logged as a whole.
-        return [values]
+        names = getattr(self._model, "feature_names_in_", None)
+        fields = {"model_version": self._model_version, "request_id": request_id, "latency_ms": latency_ms, "error": text}
+        try:
+            log_rows(logger, self._model_name, inputs, outputs, names, **fields)
+        except Exception:
+            # Whatever the model takes is its own affair: what does not come apart in rows is one record.
+            logger.log(self._model_name, inputs, outputs, **fields)
 
 
 def wrap(model: Model, *, model_name: str | None = None, model_version: str | None = None, logger: Logger | None = None) -> Model:

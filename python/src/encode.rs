@@ -29,7 +29,14 @@ pub(crate) struct Context<'py> {
 
 impl<'py> Context<'py> {
     pub fn new(convert: &'py Bound<'py, PyAny>, strict: bool) -> Self {
-        Context { convert, strict, as_text: Cell::new(0), objects: Cell::new(0), conversions: Cell::new(0), error: RefCell::new(None) }
+        Context {
+            convert,
+            strict,
+            as_text: Cell::new(0),
+            objects: Cell::new(0),
+            conversions: Cell::new(0),
+            error: RefCell::new(None),
+        }
     }
 
     /// An exception that must reach the caller.
@@ -50,7 +57,10 @@ impl<'py> Context<'py> {
     fn lossy(&self, text: &Bound<'py, PyString>) -> String {
         self.as_text.set(self.as_text.get() + 1);
         let bytes = text.call_method1("encode", ("utf-8", "backslashreplace"));
-        bytes.ok().and_then(|bytes| bytes.extract::<Vec<u8>>().ok()).map_or_else(String::new, |bytes| String::from_utf8_lossy(&bytes).into_owned())
+        bytes
+            .ok()
+            .and_then(|bytes| bytes.extract::<Vec<u8>>().ok())
+            .map_or_else(String::new, |bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// `str(object)`, or what it raised.
@@ -69,7 +79,8 @@ impl<'py> Context<'py> {
     /// `object` as text, counted; an error where `strict` was asked for.
     pub fn as_text(&self, object: &Bound<'py, PyAny>, expected: &str) -> PyResult<String> {
         if self.strict {
-            let message = format!("type={}: expected {expected}; convert it before log(), or log without strict=True", type_name(object));
+            let message =
+                format!("type={}: expected {expected}; convert it before log(), or log without strict=True", type_name(object));
             return Err(PyTypeError::new_err(message));
         }
         self.as_text.set(self.as_text.get() + 1);
@@ -88,7 +99,9 @@ impl<'py> Context<'py> {
             return self.text(key).map(Cow::into_owned);
         }
         match self.convert.call1((key,)) {
-            Ok(plain) if plain.is_instance_of::<PyString>() || plain.is_instance_of::<PyInt>() || plain.is_instance_of::<PyFloat>() => {
+            Ok(plain)
+                if plain.is_instance_of::<PyString>() || plain.is_instance_of::<PyInt>() || plain.is_instance_of::<PyFloat>() =>
+            {
                 self.text(&plain).map(Cow::into_owned)
             }
             Err(error) if !error.is_instance_of::<PyException>(key.py()) => Err(error),
@@ -171,7 +184,12 @@ impl<'py> Value<'_, 'py> {
         }
     }
 
-    fn items<S: Serializer>(&self, items: impl Iterator<Item = Bound<'py, PyAny>>, len: usize, serializer: S) -> Result<S::Ok, S::Error> {
+    fn items<S: Serializer>(
+        &self,
+        items: impl Iterator<Item = Bound<'py, PyAny>>,
+        len: usize,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let mut sequence = serializer.serialize_seq(Some(len))?;
         for item in items {
             sequence.serialize_element(&self.of(&item))?;
@@ -187,7 +205,9 @@ impl<'py> Value<'_, 'py> {
             let value = self.of(&value);
             match key.cast_exact::<PyString>().ok().and_then(|key| key.to_str().ok()) {
                 Some(key) => map.serialize_entry(key, &value)?,
-                None => map.serialize_entry(&self.context.key(&key).map_err(|error| self.context.fail::<S::Error>(error))?, &value)?,
+                None => {
+                    map.serialize_entry(&self.context.key(&key).map_err(|error| self.context.fail::<S::Error>(error))?, &value)?
+                }
             }
         }
         map.end()

@@ -59,9 +59,11 @@ impl<'a> Fields<'a> {
         };
         fields.timestamp = fields.fit("timestamp", given.timestamp, "a datetime or seconds since 1970", context, timestamp)?;
         fields.row_index = fields.fit("row_index", given.row_index, "an int from 0", context, |object| object.extract().ok())?;
-        fields.status_code = fields.fit("status_code", given.status_code, "an int from 0 to 65535", context, |object| object.extract().ok())?;
+        fields.status_code =
+            fields.fit("status_code", given.status_code, "an int from 0 to 65535", context, |object| object.extract().ok())?;
         fields.latency_ms = fields.fit("latency_ms", given.latency_ms, "a float", context, |object| object.extract().ok())?;
-        fields.sample_weight = fields.fit("sample_weight", given.sample_weight, "a float", context, |object| object.extract().ok())?;
+        fields.sample_weight =
+            fields.fit("sample_weight", given.sample_weight, "a float", context, |object| object.extract().ok())?;
         if let Some(metadata) = given.metadata {
             match metadata.cast::<PyDict>() {
                 Ok(metadata) => fields.add(metadata, context)?,
@@ -108,7 +110,9 @@ impl<'a> Fields<'a> {
         outputs: &'b Value<'v, 'py>,
         metadata: &'b [(&'b str, &'b str)],
     ) -> Prediction<'b, Value<'v, 'py>, Value<'v, 'py>> {
-        let mut prediction = Prediction::new(&self.model_name, self.model_version.as_deref().unwrap_or_default(), inputs, outputs).metadata(metadata);
+        let mut prediction =
+            Prediction::new(&self.model_name, self.model_version.as_deref().unwrap_or_default(), inputs, outputs)
+                .metadata(metadata);
         macro_rules! set {
             ($($field:ident: $value:expr),*) => {$(
                 if let Some(value) = $value {

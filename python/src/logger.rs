@@ -1,8 +1,8 @@
 //! The Python class `predlog.Logger`, but for how its configuration is found, which is Python's (`predlog/__init__.py`).
 
 use crate::encode::{Context, Value};
-use crate::outcome::Outcome;
 use crate::fields::{Fields, Given};
+use crate::outcome::Outcome;
 use parking_lot::Mutex;
 use predlog::{Config, DropReason, Guard, Prediction, Report};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -42,7 +42,13 @@ struct State {
 impl Logger {
     #[new]
     #[pyo3(signature = (name, text, variables, strict))]
-    fn new(py: Python<'_>, name: Option<String>, text: Option<String>, variables: Vec<(String, String)>, strict: bool) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        name: Option<String>,
+        text: Option<String>,
+        variables: Vec<(String, String)>,
+        strict: bool,
+    ) -> PyResult<Self> {
         let config = Config::from_sources(name.zip(text), variables).map_err(to_python)?;
         let state = Mutex::new(State { open: None, closed: false, past: Report::default() });
         let logger = Logger { config, strict, as_text: AtomicU64::new(0), state };
@@ -74,7 +80,19 @@ impl Logger {
     ) -> PyResult<Outcome> {
         let context = Context::new(converter(py)?, self.strict);
         let given = Given {
-            model_name, model_version, id, timestamp, request_id, row_index, status_code, error, latency_ms, sample_weight, metadata, traceparent, fields,
+            model_name,
+            model_version,
+            id,
+            timestamp,
+            request_id,
+            row_index,
+            status_code,
+            error,
+            latency_ms,
+            sample_weight,
+            metadata,
+            traceparent,
+            fields,
         };
         let fields = Fields::read(&given, &context)?;
         let outputs = outputs.map_or_else(|| py.None().into_bound(py), Clone::clone);
@@ -142,7 +160,11 @@ impl Logger {
 }
 
 impl Logger {
-    fn push<'py>(&self, py: Python<'py>, prediction: Prediction<'_, Value<'_, 'py>, Value<'_, 'py>>) -> PyResult<predlog::Outcome> {
+    fn push<'py>(
+        &self,
+        py: Python<'py>,
+        prediction: Prediction<'_, Value<'_, 'py>, Value<'_, 'py>>,
+    ) -> PyResult<predlog::Outcome> {
         // A fork may end the logger between its copy and the call: then the next one takes the record.
         for _ in 0..3 {
             let Some(logger) = self.current(py).ok().flatten() else { break };

@@ -22,10 +22,10 @@ class Store:
         return predlog.Logger({"direct": {"dir": str(self.dir)}}, **options)
 
     def rows(self) -> list[dict[str, Any]]:
-        """All records in the order of their writers and seqs; JSON columns are parsed."""
+        """All records in the order of their times; JSON columns are parsed."""
         database = sqlite3.connect(self.dir / "predictions.db")
         database.row_factory = sqlite3.Row
-        rows = [dict(row) for row in database.execute("SELECT * FROM predictions ORDER BY writer, seq")]
+        rows = [dict(row) for row in database.execute("SELECT * FROM predictions ORDER BY timestamp, writer, seq")]
         database.close()
         for row in rows:
             for column in ("inputs", "outputs", "metadata"):

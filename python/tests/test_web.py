@@ -219,7 +219,7 @@ def test_the_fastapi_example(example_dir: Store) -> None:
 
 
 def test_types() -> None:
-    checked = [*EXAMPLES.glob("*.py"), EXAMPLES.parent / "predlog"]
+    checked = [*EXAMPLES.glob("*.py"), EXAMPLES.parent / "package" / "predlog"]
     result = subprocess.run([sys.executable, "-m", "mypy", "--strict", *map(str, checked)], capture_output=True, text=True, cwd=EXAMPLES.parent)
     assert result.returncode == 0, result.stdout
 

@@ -14,6 +14,7 @@ run: ## Start the server with no config: it prints where it listens, where the d
 test: ## Install the services that the tests use into .cache, then run every test, example and doc test
 	@tests/services/install.sh
 	cargo test --all-features
+	@bash python/test.sh
 
 lint: ## Check formatting, clippy, each embedder's feature set and the docs; a warning is an error
 	cargo fmt --all --check

@@ -12,6 +12,7 @@ mod signals;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -94,7 +95,13 @@ enum Command {
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     memory::keep();
-    let cli = Cli::parse();
+    run(std::env::args_os())
+}
+
+/// Runs the program with the given arguments, of which the first is its name: for a host whose own arguments are not the program's, such as
+/// Python. Wrong arguments and `--help` end the process.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = Cli::parse_from(arguments);
     // The NATS client tells of each try to connect; predlog tells once what came of it.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

@@ -208,6 +208,12 @@ impl Logger {
         late == 0
     }
 
+    /// To be called in a forked child, on the thread that is left, before it opens a logger: its ids are then not its parent's. A logger that was
+    /// open during the fork is of no use in the child, as its thread is not there: shut it down before.
+    pub fn after_fork_in_child() {
+        crate::record::encode::reseed();
+    }
+
     /// The counters, up to date.
     pub fn snapshot(&self) -> Snapshot {
         self.shared.publish_accepted();

@@ -193,6 +193,12 @@ thread_local! {
     static RANDOM: RefCell<fastrand::Rng> = RefCell::new(fastrand::Rng::new());
 }
 
+/// Seeds this thread's random bits anew: a forked child starts with a copy of its parent's, and would make the same ids.
+pub(crate) fn reseed() {
+    // The low half of a UUIDv7 is random, and comes from the system.
+    RANDOM.with_borrow_mut(|rng| rng.seed(uuid::Uuid::now_v7().as_u64_pair().1));
+}
+
 /// A UUIDv7 (RFC 9562): 48 bits of milliseconds, 12 of the microseconds within (method 3), 62 random.
 #[inline]
 fn write_uuid_v7(out: &mut Vec<u8>, now: Timestamp) {
@@ -286,6 +292,23 @@ mod tests {
         assert_eq!(parsed.get_version_num(), 7);
         assert_eq!(parsed.get_variant(), uuid::Variant::RFC4122);
         assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), 1_000);
+    }
+
+    #[test]
+    fn a_forked_child_makes_ids_of_its_own() {
+        let id = || {
+            let mut out = Vec::new();
+            write_uuid_v7(&mut out, Timestamp::from_micros(AT));
+            out
+        };
+        let seeded = || RANDOM.with_borrow_mut(|rng| rng.seed(7));
+        seeded();
+        let parents = id();
+        seeded();
+        assert_eq!(id(), parents);
+        seeded();
+        reseed();
+        assert_ne!(id(), parents);
     }
 
     #[test]

@@ -1,0 +1,115 @@
+"""Logs the predictions of a model server: in SQLite, Parquet or Kafka, in a microsecond a call.
+
+    import predlog
+
+    with predlog.Logger("predlog.toml") as logger:
+        logger.log(model_name="wine", model_version="1", inputs={"alcohol": 9.4}, outputs={"score": 5.2})
+
+`log()` never raises for what it is given: see `Logger.log`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from . import _native
+from ._config import Config, read
+from ._lifecycle import keep
+from ._native import Outcome, __version__
+from ._rows import log_rows
+from ._wrap import wrap
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["Logger", "Outcome", "__version__", "close", "default", "init", "log", "wrap"]
+
+
+class Logger(_native.Logger):
+    """Logs predictions. Make one for a process and use it from all threads and tasks; after a fork, parent and child each go on by themselves.
+
+    `config` is the path of a TOML file, or a dict of the same shape; without it the file that PREDLOG_CONFIG names, else the defaults. Variables
+    such as PREDLOG_DIRECT__STORE win over it, and `overrides` over both: `Logger(direct={"dir": "/var/lib/predlog"})`.
+
+    With `strict`, `log()` raises TypeError or UnicodeEncodeError for a value that has no JSON form, instead of keeping its text.
+
+    Raises ValueError for a wrong configuration, with a line for each problem; OSError for a file that cannot be read; RuntimeError for a
+    directory that cannot be written.
+    """
+
+    def __new__(cls, config: Config = None, *, strict: bool = False, **overrides: Any) -> Self:
+        name, text, variables = read(config, overrides)
+        logger = super().__new__(cls, name, text, variables, strict)
+        keep(logger)
+        return logger
+
+    def __init__(self, config: Config = None, *, strict: bool = False, **overrides: Any) -> None:
+        """All is done by `__new__`: the extension's class has no other."""
+
+    def log_batch(self, inputs: Any, outputs: Any = None, *, model_name: str, request_id: str | None = None, **fields: Any) -> int:
+        """Logs a record for each row of `inputs`: a frame of pandas, Polars or pyarrow, an array or a list. `outputs` has as many rows.
+
+        All have the `request_id`, one is made where none is given, and each its `row_index`. Other keywords are those of `log`. Returns how many
+        were accepted. Where the rows of `outputs` are another number, all is one record.
+        """
+        return log_rows(self, model_name, inputs, outputs, request_id=request_id or str(uuid.uuid4()), **fields)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+
+_lock = threading.Lock()
+_default: Logger | None = None
+
+
+def init(config: Config = None, *, strict: bool = False, **overrides: Any) -> Logger:
+    """Makes the logger that `log()` of this module uses, and closes the one before. Arguments are those of `Logger`."""
+    global _default
+    with _lock:
+        before, _default = _default, None
+        if before is not None:
+            before.close()
+        _default = Logger(config, strict=strict, **overrides)
+        return _default
+
+
+def default() -> Logger:
+    """The logger of `init()`; where that was not called, one with the configuration of the environment."""
+    global _default
+    if _default is None:
+        with _lock:
+            if _default is None:
+                _default = Logger()
+    return _default
+
+
+def log(model_name: str, inputs: Any, outputs: Any = None, **fields: Any) -> Outcome:
+    """`Logger.log` of the default logger."""
+    return default().log(model_name, inputs, outputs, **fields)
+
+
+def close(timeout: float = 5.0) -> None:
+    """Closes the default logger, if there is one."""
+    global _default
+    with _lock:
+        before, _default = _default, None
+    if before is not None:
+        before.close(timeout)
+
+
+def _new_lock() -> None:
+    # Another thread may have held it when the process forked.
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)

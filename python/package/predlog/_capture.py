@@ -1,0 +1,50 @@
+"""What the web frameworks' integrations share: the time of a request, and its bodies."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import Logger
+
+#: Larger bodies are not kept in memory to be logged.
+MAX_BODY_BYTES = 1024 * 1024
+
+
+class Call:
+    """One request from its start to its record."""
+
+    def __init__(self, model_name: str, model_version: str | None, logger: Logger | None) -> None:
+        self.model_name = model_name
+        self.model_version = model_version
+        self.logger = logger
+        self.start = time.perf_counter()
+
+    def log(self, inputs: Any, outputs: Any, *, status_code: int | None, error: BaseException | None = None, **fields: Any) -> None:
+        from . import default
+
+        latency_ms = (time.perf_counter() - self.start) * 1e3
+        text = None if error is None else f"{type(error).__name__}: {_text(error)}"
+        logger = self.logger or default()
+        logger.log(
+            self.model_name, inputs, outputs, model_version=self.model_version, status_code=status_code, error=text, latency_ms=latency_ms, **fields
+        )
+
+
+def parse(body: bytes) -> Any:
+    """A body's JSON; its text where it is none; None where there is nothing."""
+    if not body:
+        return None
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return body.decode("utf-8", "backslashreplace")
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "?"

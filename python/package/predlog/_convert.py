@@ -1,0 +1,80 @@
+"""Makes objects plain: what the encoder does not know by type becomes dicts, lists, text and numbers here."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import decimal
+import enum
+import pathlib
+import uuid
+from typing import Any
+
+# Larger arrays would be lists of objects only to become a digest.
+MAX_ELEMENTS = 1_000_000
+
+
+def convert(value: Any) -> Any:
+    """`value` with plain values, one level deep. Raises TypeError where nothing is known of its type.
+
+    Iterators and generators are not known: the handler wants them itself.
+    """
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, (decimal.Decimal, uuid.UUID, pathlib.PurePath)):
+        return str(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    if isinstance(value, tuple):
+        return value._asdict() if hasattr(value, "_asdict") else tuple(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, int):
+        return int(value)
+    return _structured(value)
+
+
+def _structured(value: Any) -> Any:
+    kind = type(value)
+    if dataclasses.is_dataclass(kind):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+    if hasattr(kind, "__pydantic_fields__") or hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
+        return {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
+    if hasattr(kind, "__fields__") and hasattr(kind, "json"):
+        return dict(value.__dict__)  # pydantic 1
+    if hasattr(kind, "__attrs_attrs__"):
+        return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
+    if hasattr(kind, "to_dict") and hasattr(kind, "iloc"):
+        return value.to_dict("records") if hasattr(kind, "columns") else value.to_dict()  # pandas: frame, series
+    if hasattr(kind, "to_dicts"):
+        return value.to_dicts()  # polars: frame
+    if hasattr(kind, "tolist") and hasattr(kind, "dtype"):
+        return _array(value)
+    if hasattr(kind, "to_list") and hasattr(kind, "dtype"):
+        return value.to_list()  # polars: series
+    if hasattr(kind, "detach") and hasattr(kind, "numpy"):
+        return _array(value.detach().cpu().numpy())  # torch
+    if hasattr(kind, "items") and hasattr(kind, "keys"):
+        return dict(value.items())
+    raise TypeError(f"type={kind.__name__}: expected a type that has a JSON form")
+
+
+def _array(value: Any) -> Any:
+    """An array as nested lists, a scalar as its number; numpy's dates as ISO 8601."""
+    if getattr(value, "size", 0) > MAX_ELEMENTS:
+        raise TypeError(f"size={value.size}: expected at most {MAX_ELEMENTS} elements")
+    if value.dtype.kind == "M":
+        return value.astype("datetime64[us]").astype(str).tolist()
+    if value.dtype.kind == "m":
+        return (value / type(value.dtype.type(0))(1, "s")).tolist()
+    if value.dtype.kind == "c":
+        return value.astype(str).tolist()
+    plain = value.tolist()
+    return str(value) if plain is value else plain

@@ -1,0 +1,57 @@
+from typing import Any, Mapping, final
+
+from typing_extensions import Self
+
+__version__: str
+
+@final
+class Outcome:
+    """What became of a prediction: true when it was accepted."""
+
+    @property
+    def seq(self) -> int | None:
+        """Its place among the records of its writer, from 0; None when it was dropped."""
+    @property
+    def reason(self) -> str | None:
+        """Why it was dropped: invalid, queue_full, no_space, sink_unavailable or closed; None when it was accepted."""
+    def __bool__(self) -> bool: ...
+
+class Logger:
+    def __new__(cls, name: str | None, text: str | None, variables: list[tuple[str, str]], strict: bool) -> Self: ...
+    def log(
+        self,
+        model_name: str,
+        inputs: Any,
+        outputs: Any = None,
+        *,
+        model_version: str | None = None,
+        id: object = None,
+        timestamp: object = None,
+        request_id: object = None,
+        row_index: int | None = None,
+        status_code: int | None = None,
+        error: object = None,
+        latency_ms: float | None = None,
+        sample_weight: float | None = None,
+        metadata: Mapping[str, object] | None = None,
+        traceparent: str | None = None,
+        **fields: object,
+    ) -> Outcome:
+        """Logs a prediction; other keywords become metadata.
+
+        Never raises for what it is given (with `strict`: TypeError, UnicodeEncodeError). What has no JSON form is kept as its `str()` and counted
+        as `encoded_as_text`: unknown types, generators, ints of more than 64 bits. Where `str()` raises, a text says so. NaN and infinities are
+        kept. Lone surrogates are kept as `\\udc80`. What is nested deeper than 64, is cyclic or is larger than `logger.max_record_bytes` becomes
+        its digest. What is no error, such as KeyboardInterrupt, is raised.
+        """
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Waits until all that was accepted is in its final place; False when `timeout` seconds were not enough."""
+    def close(self, timeout: float = 5.0) -> dict[str, Any]:
+        """Delivers what was accepted, for up to `timeout` seconds, and takes no more. Returns the last `snapshot()`."""
+    def snapshot(self) -> dict[str, Any]:
+        """The counters: accepted, delivered, on_disk, dropped (by reason), encoded_as_text and more."""
+    def _before_fork(self) -> None: ...
+    def _after_fork_in_child(self) -> None: ...
+
+def forking(under_way: bool, child: bool) -> None: ...
+def run(arguments: list[str]) -> int: ...

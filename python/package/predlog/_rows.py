@@ -1,0 +1,54 @@
+"""Frames, arrays and lists as rows, some thousands at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import Logger
+
+#: Rows that are Python objects at one time.
+SLICE = 8192
+
+
+def count(values: Any) -> int | None:
+    """How many rows there are; None for what has none."""
+    try:
+        return len(values)
+    except TypeError:
+        return None
+
+
+def rows(values: Any, names: Any = None) -> Iterator[Any]:
+    """A dict for each row of a frame; of an array or a list with `names` too, else its element."""
+    total = len(values)
+    for start in range(0, total, SLICE):
+        for row in _slice(values, start, min(SLICE, total - start)):
+            yield row if names is None or isinstance(row, dict) else dict(zip(map(str, names), row))
+
+
+def _slice(values: Any, start: int, length: int) -> Any:
+    end = start + length
+    if hasattr(values, "iloc"):  # pandas
+        part = values.iloc[start:end]
+        return part.to_dict("records") if hasattr(part, "columns") else part.tolist()
+    if hasattr(values, "to_dicts"):  # polars
+        return values.slice(start, length).to_dicts()
+    if hasattr(values, "to_pylist"):  # pyarrow
+        return values.slice(start, length).to_pylist()
+    part = values[start:end]
+    return part.tolist() if hasattr(part, "tolist") else part
+
+
+def log_rows(logger: Logger, model_name: str, inputs: Any, outputs: Any, names: Any = None, **fields: Any) -> int:
+    """A record for each row, with its `row_index`; returns how many were accepted. What has no rows is one record."""
+    total = count(inputs)
+    if total is None or isinstance(inputs, (str, bytes, dict)) or outputs is not None and count(outputs) != total:
+        return int(bool(logger.log(model_name, inputs, outputs, row_index=0, **fields)))
+    results = repeat(None) if outputs is None else rows(outputs)
+    accepted = 0
+    for index, (row, result) in enumerate(zip(rows(inputs, names), chain(results, repeat(None)))):
+        accepted += bool(logger.log(model_name, row, result, row_index=index, **fields))
+    return accepted

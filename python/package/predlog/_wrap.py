@@ -1,0 +1,65 @@
+"""`wrap(model)`: a model whose predictions are logged."""
+
+from __future__ import annotations
+
+import functools
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from ._rows import log_rows
+
+if TYPE_CHECKING:
+    from . import Logger
+
+Model = TypeVar("Model")
+_METHODS = ("predict", "predict_proba")
+
+
+class _Wrapped:
+    """Passes everything to the model, and logs what its `predict` methods answer, a record for each row."""
+
+    def __init__(self, model: Any, logger: Logger | None, model_name: str, model_version: str | None) -> None:
+        self.__dict__.update(_model=model, _logger=logger, _model_name=model_name, _model_version=model_version)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._model, name)
+        return functools.wraps(value)(functools.partial(self._call, value)) if name in _METHODS else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._model, name, value)
+
+    def __repr__(self) -> str:
+        return f"predlog.wrap({self._model!r})"
+
+    def _call(self, method: Any, inputs: Any, *arguments: Any, **keywords: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            outputs = method(inputs, *arguments, **keywords)
+        except Exception as error:
+            self._log(inputs, None, start, error)
+            raise
+        self._log(inputs, outputs, start, None)
+        return outputs
+
+    def _log(self, inputs: Any, outputs: Any, start: float, error: Exception | None) -> None:
+        from . import default
+
+        latency_ms = (time.perf_counter() - start) * 1e3
+        request_id = str(uuid.uuid4())
+        logger = self._logger or default()
+        text = None if error is None else repr(error)
+        names = getattr(self._model, "feature_names_in_", None)
+        fields = {"model_version": self._model_version, "request_id": request_id, "latency_ms": latency_ms, "error": text}
+        try:
+            log_rows(logger, self._model_name, inputs, outputs, names, **fields)
+        except Exception:
+            # Whatever the model takes is its own affair: what does not come apart in rows is one record.
+            logger.log(self._model_name, inputs, outputs, **fields)
+
+
+def wrap(model: Model, *, model_name: str | None = None, model_version: str | None = None, logger: Logger | None = None) -> Model:
+    """`model` with its `predict` and `predict_proba` logged: a record for each row, with the names of its features, the call's request_id and
+    latency. Without `logger` it is the default one; without `model_name` the model's class.
+    """
+    return cast(Model, _Wrapped(model, logger, model_name or type(model).__name__, model_version))

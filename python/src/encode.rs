@@ -1,0 +1,258 @@
+//! Any Python object to serde's data model, without `json.dumps` between. Plain types go by their type pointer; all others are made plain by
+//! `predlog/_convert.py`; what it does not know is kept as its `str()`, and counted.
+
+use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use serde::ser::{Error, Serialize, SerializeMap, SerializeSeq, Serializer};
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+
+/// Objects in one prediction. A few lists that hold each other are a small object and an endless text.
+const MAX_OBJECTS: u32 = 10_000_000;
+/// Objects that turn into objects that must be converted again, one within the other: the stack is the caller's.
+const MAX_CONVERSIONS: u32 = 256;
+
+/// What is known of one call of `log()`.
+pub(crate) struct Context<'py> {
+    /// `predlog._convert.convert`.
+    pub convert: &'py Bound<'py, PyAny>,
+    pub strict: bool,
+    /// Values that stand as text in the record because nothing else was known of them.
+    pub as_text: Cell<u64>,
+    objects: Cell<u32>,
+    conversions: Cell<u32>,
+    /// What is to be raised to the caller: `strict` was asked for, or the exception was no error (`KeyboardInterrupt`).
+    pub error: RefCell<Option<PyErr>>,
+}
+
+impl<'py> Context<'py> {
+    pub fn new(convert: &'py Bound<'py, PyAny>, strict: bool) -> Self {
+        Context {
+            convert,
+            strict,
+            as_text: Cell::new(0),
+            objects: Cell::new(0),
+            conversions: Cell::new(0),
+            error: RefCell::new(None),
+        }
+    }
+
+    /// An exception that must reach the caller.
+    fn fail<E: Error>(&self, error: PyErr) -> E {
+        *self.error.borrow_mut() = Some(error);
+        E::custom("a Python exception")
+    }
+
+    /// A field that is text: a `str` as it is, all else (a UUID, a number) by its `str()`.
+    pub fn text<'a>(&self, object: &'a Bound<'py, PyAny>) -> PyResult<Cow<'a, str>> {
+        match object.cast::<PyString>() {
+            Ok(text) => Ok(text.to_str().map_or_else(|_| Cow::Owned(self.lossy(text)), Cow::Borrowed)),
+            Err(_) => self.str_of(object).map(Cow::Owned),
+        }
+    }
+
+    /// Text with lone surrogates, which UTF-8 has not: they are kept as `\udc80`.
+    fn lossy(&self, text: &Bound<'py, PyString>) -> String {
+        self.as_text.set(self.as_text.get() + 1);
+        let bytes = text.call_method1("encode", ("utf-8", "backslashreplace"));
+        bytes
+            .ok()
+            .and_then(|bytes| bytes.extract::<Vec<u8>>().ok())
+            .map_or_else(String::new, |bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// `str(object)`, or what it raised.
+    fn str_of(&self, object: &Bound<'py, PyAny>) -> PyResult<String> {
+        match object.str() {
+            Ok(text) => Ok(text.to_str().map_or_else(|_| self.lossy(&text), str::to_owned)),
+            Err(error) if error.is_instance_of::<PyException>(object.py()) => {
+                let py = object.py();
+                let raised = error.get_type(py).name().map_or_else(|_| "an exception".to_owned(), |name| name.to_string());
+                Ok(format!("<{}: str() raised {raised}>", type_name(object)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `object` as text, counted; an error where `strict` was asked for.
+    pub fn as_text(&self, object: &Bound<'py, PyAny>, expected: &str) -> PyResult<String> {
+        if self.strict {
+            let message =
+                format!("type={}: expected {expected}; convert it before log(), or log without strict=True", type_name(object));
+            return Err(PyTypeError::new_err(message));
+        }
+        self.as_text.set(self.as_text.get() + 1);
+        self.str_of(object)
+    }
+
+    /// A dict's key: as `json.dumps` has it for numbers, bools and None, else its text.
+    fn key(&self, key: &Bound<'py, PyAny>) -> PyResult<String> {
+        if key.is_none() {
+            return Ok("null".to_owned());
+        }
+        if let Ok(flag) = key.cast_exact::<PyBool>() {
+            return Ok(flag.is_true().to_string());
+        }
+        if key.is_instance_of::<PyString>() || key.is_exact_instance_of::<PyInt>() || key.is_exact_instance_of::<PyFloat>() {
+            return self.text(key).map(Cow::into_owned);
+        }
+        match self.convert.call1((key,)) {
+            Ok(plain)
+                if plain.is_instance_of::<PyString>() || plain.is_instance_of::<PyInt>() || plain.is_instance_of::<PyFloat>() =>
+            {
+                self.text(&plain).map(Cow::into_owned)
+            }
+            Err(error) if !error.is_instance_of::<PyException>(key.py()) => Err(error),
+            _ => self.as_text(key, "a key that is str, int, float, bool or None"),
+        }
+    }
+}
+
+fn type_name(object: &Bound<'_, PyAny>) -> String {
+    object.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
+}
+
+/// An object to be encoded.
+#[derive(Clone, Copy)]
+pub(crate) struct Value<'a, 'py> {
+    pub object: &'a Bound<'py, PyAny>,
+    pub context: &'a Context<'py>,
+}
+
+impl Serialize for Value<'_, '_> {
+    #[inline]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let object = self.object;
+        if let Ok(float) = object.cast_exact::<PyFloat>() {
+            serializer.serialize_f64(float.value())
+        } else if let Ok(text) = object.cast_exact::<PyString>() {
+            self.text(text, serializer)
+        } else if let Ok(int) = object.cast_exact::<PyInt>() {
+            self.int(int, serializer)
+        } else if let Ok(flag) = object.cast_exact::<PyBool>() {
+            serializer.serialize_bool(flag.is_true())
+        } else if object.is_none() {
+            serializer.serialize_unit()
+        } else {
+            self.context.objects.set(self.context.objects.get() + 1);
+            if self.context.objects.get() > MAX_OBJECTS {
+                return Err(S::Error::custom(format!("more than {MAX_OBJECTS} containers in one prediction")));
+            }
+            self.container(serializer)
+        }
+    }
+}
+
+impl<'py> Value<'_, 'py> {
+    fn of<'b>(&'b self, object: &'b Bound<'py, PyAny>) -> Value<'b, 'py> {
+        Value { object, context: self.context }
+    }
+
+    fn text<S: Serializer>(&self, text: &Bound<'py, PyString>, serializer: S) -> Result<S::Ok, S::Error> {
+        match text.to_str() {
+            Ok(text) => serializer.serialize_str(text),
+            Err(error) if self.context.strict => Err(self.context.fail(error)),
+            Err(_) => serializer.serialize_str(&self.context.lossy(text)),
+        }
+    }
+
+    fn int<S: Serializer>(&self, int: &Bound<'py, PyInt>, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut overflow = 0;
+        // SAFETY: `int` is a live `int`, and the thread is attached. For an `int` the call sets no exception: it says by `overflow` what does not fit.
+        let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(int.as_ptr(), &raw mut overflow) };
+        if overflow == 0 {
+            return serializer.serialize_i64(value);
+        }
+        match int.extract::<u64>() {
+            Ok(value) => serializer.serialize_u64(value),
+            Err(_) => self.unknown("an int of at most 64 bits", serializer),
+        }
+    }
+
+    fn container<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let object = self.object;
+        if let Ok(dict) = object.cast::<PyDict>() {
+            self.dict(dict, serializer)
+        } else if let Ok(list) = object.cast::<PyList>() {
+            self.items(list.iter(), list.len(), serializer)
+        } else if let Ok(tuple) = object.cast_exact::<PyTuple>() {
+            self.items(tuple.iter(), tuple.len(), serializer)
+        } else {
+            self.other(serializer)
+        }
+    }
+
+    fn items<S: Serializer>(
+        &self,
+        items: impl Iterator<Item = Bound<'py, PyAny>>,
+        len: usize,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut sequence = serializer.serialize_seq(Some(len))?;
+        for item in items {
+            sequence.serialize_element(&self.of(&item))?;
+        }
+        sequence.end()
+    }
+
+    fn dict<S: Serializer>(&self, dict: &Bound<'py, PyDict>, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(dict.len()))?;
+        let mut at = 0;
+        // PyO3's own iterator panics when the dict changes meanwhile, as another thread may do whenever a value runs Python code.
+        while let Some((key, value)) = next(dict, &mut at) {
+            let value = self.of(&value);
+            match key.cast_exact::<PyString>().ok().and_then(|key| key.to_str().ok()) {
+                Some(key) => map.serialize_entry(key, &value)?,
+                None => {
+                    map.serialize_entry(&self.context.key(&key).map_err(|error| self.context.fail::<S::Error>(error))?, &value)?
+                }
+            }
+        }
+        map.end()
+    }
+
+    /// A type that JSON has not.
+    #[cold]
+    fn other<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let object = self.object;
+        if let Ok(text) = object.cast::<PyString>() {
+            return self.text(text, serializer);
+        }
+        let depth = self.context.conversions.get();
+        if depth >= MAX_CONVERSIONS {
+            return self.unknown("a type that becomes plain values", serializer);
+        }
+        match self.context.convert.call1((object,)) {
+            Ok(plain) if !plain.is(object) => {
+                self.context.conversions.set(depth + 1);
+                let result = self.of(&plain).serialize(serializer);
+                self.context.conversions.set(depth);
+                result
+            }
+            Err(error) if !error.is_instance_of::<PyException>(object.py()) => Err(self.context.fail(error)),
+            _ => self.unknown("a type that predlog knows", serializer),
+        }
+    }
+
+    #[cold]
+    fn unknown<S: Serializer>(&self, expected: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.context.as_text(self.object, expected).map_err(|error| self.context.fail::<S::Error>(error))?;
+        serializer.serialize_str(&text)
+    }
+}
+
+/// The entry of `dict` at `at` or behind it.
+#[inline]
+fn next<'py>(dict: &Bound<'py, PyDict>, at: &mut ffi::Py_ssize_t) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: `dict` is a live dict and the thread is attached, so nobody changes it during this call. Between calls it may change: `at` is checked
+    // against the dict's size each time, so entries are skipped or seen twice, but none is read that is not there.
+    let found = unsafe { ffi::PyDict_Next(dict.as_ptr(), at, &raw mut key, &raw mut value) };
+    if found == 0 {
+        return None;
+    }
+    // SAFETY: both are the dict's own references, live until it changes, and are counted up here, before anything else runs.
+    unsafe { Some((Bound::from_borrowed_ptr(dict.py(), key), Bound::from_borrowed_ptr(dict.py(), value))) }
+}

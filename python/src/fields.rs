@@ -1,0 +1,140 @@
+//! What `log()` was given beside inputs and outputs, as the types that a record has.
+
+use crate::encode::{Context, Value};
+use predlog::Prediction;
+use predlog::clock::Timestamp;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use std::borrow::Cow;
+
+type Object<'a, 'py> = &'a Bound<'py, PyAny>;
+
+/// As they came from Python.
+pub(crate) struct Given<'a, 'py> {
+    pub model_name: Object<'a, 'py>,
+    pub model_version: Option<Object<'a, 'py>>,
+    pub id: Option<Object<'a, 'py>>,
+    pub timestamp: Option<Object<'a, 'py>>,
+    pub request_id: Option<Object<'a, 'py>>,
+    pub row_index: Option<Object<'a, 'py>>,
+    pub status_code: Option<Object<'a, 'py>>,
+    pub error: Option<Object<'a, 'py>>,
+    pub latency_ms: Option<Object<'a, 'py>>,
+    pub sample_weight: Option<Object<'a, 'py>>,
+    pub metadata: Option<Object<'a, 'py>>,
+    pub traceparent: Option<Object<'a, 'py>>,
+    pub fields: Option<&'a Bound<'py, PyDict>>,
+}
+
+/// As the record has them. What does not fit its field becomes metadata of its name.
+#[derive(Default)]
+pub(crate) struct Fields<'a> {
+    model_name: Cow<'a, str>,
+    model_version: Option<Cow<'a, str>>,
+    id: Option<Cow<'a, str>>,
+    timestamp: Option<Timestamp>,
+    request_id: Option<Cow<'a, str>>,
+    row_index: Option<u64>,
+    status_code: Option<u16>,
+    error: Option<Cow<'a, str>>,
+    latency_ms: Option<f64>,
+    sample_weight: Option<f64>,
+    traceparent: Option<Cow<'a, str>>,
+    metadata: Vec<(String, String)>,
+}
+
+impl<'a> Fields<'a> {
+    /// # Errors
+    /// With `strict`, a value that does not fit its field; else only exceptions that are no errors.
+    pub fn read<'py>(given: &Given<'a, 'py>, context: &Context<'py>) -> PyResult<Self> {
+        let text = |object: Option<Object<'a, 'py>>| object.map(|object| context.text(object)).transpose();
+        let mut fields = Fields {
+            model_name: context.text(given.model_name)?,
+            model_version: text(given.model_version)?,
+            id: text(given.id)?,
+            request_id: text(given.request_id)?,
+            error: text(given.error)?,
+            traceparent: text(given.traceparent)?,
+            ..Fields::default()
+        };
+        fields.timestamp = fields.fit("timestamp", given.timestamp, "a datetime or seconds since 1970", context, timestamp)?;
+        fields.row_index = fields.fit("row_index", given.row_index, "an int from 0", context, |object| object.extract().ok())?;
+        fields.status_code =
+            fields.fit("status_code", given.status_code, "an int from 0 to 65535", context, |object| object.extract().ok())?;
+        fields.latency_ms = fields.fit("latency_ms", given.latency_ms, "a float", context, |object| object.extract().ok())?;
+        fields.sample_weight =
+            fields.fit("sample_weight", given.sample_weight, "a float", context, |object| object.extract().ok())?;
+        if let Some(metadata) = given.metadata {
+            match metadata.cast::<PyDict>() {
+                Ok(metadata) => fields.add(metadata, context)?,
+                Err(_) => fields.metadata.push(("metadata".to_owned(), context.as_text(metadata, "metadata as a dict")?)),
+            }
+        }
+        if let Some(others) = given.fields {
+            fields.add(others, context)?;
+        }
+        Ok(fields)
+    }
+
+    fn fit<'py, T>(
+        &mut self,
+        name: &str,
+        object: Option<Object<'a, 'py>>,
+        expected: &str,
+        context: &Context<'py>,
+        read: impl Fn(Object<'a, 'py>) -> Option<T>,
+    ) -> PyResult<Option<T>> {
+        let Some(object) = object else { return Ok(None) };
+        let value = read(object);
+        if value.is_none() {
+            self.metadata.push((name.to_owned(), context.as_text(object, &format!("{name} as {expected}"))?));
+        }
+        Ok(value)
+    }
+
+    fn add<'py>(&mut self, others: &Bound<'py, PyDict>, context: &Context<'py>) -> PyResult<()> {
+        // A copy: the `str()` of a value may change the dict.
+        for (key, value) in others.copy()? {
+            self.metadata.push((context.text(&key)?.into_owned(), context.text(&value)?.into_owned()));
+        }
+        Ok(())
+    }
+
+    pub fn metadata(&self) -> Vec<(&str, &str)> {
+        self.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
+    }
+
+    pub fn prediction<'b, 'v, 'py>(
+        &'b self,
+        inputs: &'b Value<'v, 'py>,
+        outputs: &'b Value<'v, 'py>,
+        metadata: &'b [(&'b str, &'b str)],
+    ) -> Prediction<'b, Value<'v, 'py>, Value<'v, 'py>> {
+        let mut prediction =
+            Prediction::new(&self.model_name, self.model_version.as_deref().unwrap_or_default(), inputs, outputs)
+                .metadata(metadata);
+        macro_rules! set {
+            ($($field:ident: $value:expr),*) => {$(
+                if let Some(value) = $value {
+                    prediction = prediction.$field(value);
+                }
+            )*};
+        }
+        set!(id: self.id.as_deref(), timestamp: self.timestamp, request_id: self.request_id.as_deref(), row_index: self.row_index);
+        set!(status_code: self.status_code, error: self.error.as_deref(), latency_ms: self.latency_ms, sample_weight: self.sample_weight);
+        set!(traceparent: self.traceparent.as_deref());
+        prediction
+    }
+}
+
+/// Seconds since 1970, an RFC 3339 text, or a `datetime`, which is local time when it has no time zone, as everywhere in Python.
+fn timestamp(object: &Bound<'_, PyAny>) -> Option<Timestamp> {
+    if let Ok(text) = object.cast::<PyString>() {
+        return Timestamp::parse(text.to_str().ok()?).ok();
+    }
+    let seconds: f64 = match object.extract() {
+        Ok(seconds) => seconds,
+        Err(_) => object.call_method0("timestamp").ok()?.extract().ok()?,
+    };
+    seconds.is_finite().then(|| Timestamp::from_micros((seconds * 1e6).round() as i64))
+}

@@ -1,0 +1,27 @@
+//! The extension module `predlog._native`.
+
+mod encode;
+mod fields;
+mod logger;
+mod outcome;
+
+use pyo3::prelude::*;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the program `predlog` with these arguments, of which the first is its name, and returns its exit code.
+#[pyfunction]
+fn run(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+    let code = py.detach(|| predlog::cli::run(arguments));
+    // An ExitCode does not tell its number, but it can be compared.
+    (0..=u8::MAX).find(|number| ExitCode::from(*number) == code).unwrap_or(1)
+}
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<logger::Logger>()?;
+    module.add_class::<outcome::Outcome>()?;
+    module.add_function(wrap_pyfunction!(logger::forking, module)?)?;
+    module.add_function(wrap_pyfunction!(run, module)?)
+}

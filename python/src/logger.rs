@@ -1,0 +1,250 @@
+//! The Python class `predlog.Logger`, but for how its configuration is found, which is Python's (`predlog/__init__.py`).
+
+use crate::encode::{Context, Value};
+use crate::fields::{Fields, Given};
+use crate::outcome::Outcome;
+use parking_lot::Mutex;
+use predlog::{Config, DropReason, Guard, Prediction, Report};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A fork waits so long for what is still to be delivered; the rest is on disk, and the next logger delivers it.
+const FORK_DEADLINE: Duration = Duration::from_secs(5);
+/// `log()` waits so long for a fork that another thread is in.
+const FORK_WAIT: Duration = Duration::from_secs(6);
+
+/// A fork is under way: no logger may be opened, as its thread would not be there in the child.
+static FORKING: AtomicBool = AtomicBool::new(false);
+
+#[pyclass(subclass, weakref, frozen, name = "Logger", module = "predlog._native")]
+pub(crate) struct Logger {
+    config: Config,
+    strict: bool,
+    as_text: AtomicU64,
+    state: Mutex<State>,
+}
+
+/// Locked for a copy only, and never while Python code runs.
+struct State {
+    open: Option<(predlog::Logger, Guard)>,
+    /// By the caller, for good.
+    closed: bool,
+    /// Of the loggers that ended for a fork.
+    past: Report,
+}
+
+#[pymethods]
+impl Logger {
+    #[new]
+    #[pyo3(signature = (name, text, variables, strict))]
+    fn new(
+        py: Python<'_>,
+        name: Option<String>,
+        text: Option<String>,
+        variables: Vec<(String, String)>,
+        strict: bool,
+    ) -> PyResult<Self> {
+        let config = Config::from_sources(name.zip(text), variables).map_err(to_python)?;
+        let state = Mutex::new(State { open: None, closed: false, past: Report::default() });
+        let logger = Logger { config, strict, as_text: AtomicU64::new(0), state };
+        logger.current(py)?;
+        Ok(logger)
+    }
+
+    #[pyo3(signature = (model_name, inputs, outputs=None, *, model_version=None, id=None, timestamp=None, request_id=None, row_index=None,
+        status_code=None, error=None, latency_ms=None, sample_weight=None, metadata=None, traceparent=None, **fields))]
+    #[allow(clippy::too_many_arguments, reason = "they are Python's keyword arguments")]
+    fn log<'py>(
+        &self,
+        py: Python<'py>,
+        model_name: &Bound<'py, PyAny>,
+        inputs: &Bound<'py, PyAny>,
+        outputs: Option<&Bound<'py, PyAny>>,
+        model_version: Option<&Bound<'py, PyAny>>,
+        id: Option<&Bound<'py, PyAny>>,
+        timestamp: Option<&Bound<'py, PyAny>>,
+        request_id: Option<&Bound<'py, PyAny>>,
+        row_index: Option<&Bound<'py, PyAny>>,
+        status_code: Option<&Bound<'py, PyAny>>,
+        error: Option<&Bound<'py, PyAny>>,
+        latency_ms: Option<&Bound<'py, PyAny>>,
+        sample_weight: Option<&Bound<'py, PyAny>>,
+        metadata: Option<&Bound<'py, PyAny>>,
+        traceparent: Option<&Bound<'py, PyAny>>,
+        fields: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Outcome> {
+        let context = Context::new(converter(py)?, self.strict);
+        let given = Given {
+            model_name,
+            model_version,
+            id,
+            timestamp,
+            request_id,
+            row_index,
+            status_code,
+            error,
+            latency_ms,
+            sample_weight,
+            metadata,
+            traceparent,
+            fields,
+        };
+        let fields = Fields::read(&given, &context)?;
+        let outputs = outputs.map_or_else(|| py.None().into_bound(py), Clone::clone);
+        let (inputs, outputs) = (Value { object: inputs, context: &context }, Value { object: &outputs, context: &context });
+        let outcome = self.push(py, fields.prediction(&inputs, &outputs, &fields.metadata()))?;
+        self.as_text.fetch_add(context.as_text.get(), Ordering::Relaxed);
+        match context.error.take() {
+            Some(error) => Err(error),
+            None => Ok(outcome.into()),
+        }
+    }
+
+    /// Waits until all that was accepted is in its final place; False when `timeout` seconds were not enough.
+    #[pyo3(signature = (timeout=30.0))]
+    fn flush(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        let timeout = seconds(timeout)?;
+        let Some(logger) = self.state.lock().open.as_ref().map(|(logger, _)| logger.clone()) else { return Ok(true) };
+        Ok(py.detach(|| logger.flush(timeout)))
+    }
+
+    /// Delivers what was accepted, for up to `timeout` seconds, and takes no more. Says what became of all records. Closing again changes nothing.
+    #[pyo3(signature = (timeout=5.0))]
+    fn close<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyDict>> {
+        let timeout = seconds(timeout)?;
+        self.state.lock().closed = true;
+        self.end(py, timeout);
+        self.snapshot(py)
+    }
+
+    /// The counters: accepted, delivered, on_disk, dropped (by reason), encoded_as_text and more.
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (past, now) = {
+            let state = self.state.lock();
+            (state.past.clone(), state.open.as_ref().map(|(logger, _)| logger.snapshot()).unwrap_or_default())
+        };
+        let mut dropped: BTreeMap<&'static str, u64> = past.dropped;
+        for (reason, count) in now.dropped {
+            *dropped.entry(reason).or_default() += count;
+        }
+        let counters = PyDict::new(py);
+        counters.set_item("accepted", past.accepted + now.accepted)?;
+        counters.set_item("delivered", past.delivered + now.delivered)?;
+        counters.set_item("on_disk", past.on_disk + now.on_disk)?;
+        counters.set_item("dropped", dropped)?;
+        counters.set_item("recovered", past.recovered + now.recovered)?;
+        counters.set_item("digested", now.digested)?;
+        counters.set_item("queue_bytes", now.queue_bytes)?;
+        counters.set_item("spool_bytes", now.spool_bytes)?;
+        counters.set_item("sink_failures", now.sink_failures)?;
+        counters.set_item("encoded_as_text", self.as_text.load(Ordering::Relaxed))?;
+        counters.set_item("problem", past.problem)?;
+        Ok(counters)
+    }
+
+    /// Ends the logger for a fork. The next `log()`, in the parent as in the child, opens one again.
+    fn _before_fork(&self, py: Python<'_>) {
+        self.end(py, FORK_DEADLINE);
+    }
+
+    /// The child starts with no records of its own.
+    fn _after_fork_in_child(&self) {
+        self.state.lock().past = Report::default();
+        self.as_text.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Logger {
+    fn push<'py>(
+        &self,
+        py: Python<'py>,
+        prediction: Prediction<'_, Value<'_, 'py>, Value<'_, 'py>>,
+    ) -> PyResult<predlog::Outcome> {
+        // A fork may end the logger between its copy and the call: then the next one takes the record.
+        for _ in 0..3 {
+            let Some(logger) = self.current(py).ok().flatten() else { break };
+            match logger.log(prediction) {
+                predlog::Outcome::Dropped(DropReason::Closed) => {}
+                outcome => return Ok(outcome),
+            }
+        }
+        let mut state = self.state.lock();
+        *state.past.dropped.entry(DropReason::Closed.name()).or_default() += 1;
+        Ok(predlog::Outcome::Dropped(DropReason::Closed))
+    }
+
+    /// The open logger, opened again after a fork; `None` when it was closed.
+    #[inline]
+    fn current(&self, py: Python<'_>) -> PyResult<Option<predlog::Logger>> {
+        if let Some((logger, _)) = &self.state.lock().open {
+            return Ok(Some(logger.clone()));
+        }
+        self.reopen(py)
+    }
+
+    #[cold]
+    fn reopen(&self, py: Python<'_>) -> PyResult<Option<predlog::Logger>> {
+        let until = Instant::now() + FORK_WAIT;
+        while FORKING.load(Ordering::Acquire) && Instant::now() < until {
+            py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+        }
+        if FORKING.load(Ordering::Acquire) {
+            return Err(PyRuntimeError::new_err("a fork is under way"));
+        }
+        let mut state = self.state.lock();
+        if state.closed {
+            return Ok(None);
+        }
+        // Attached to Python all the while, so that no fork falls into it and no other thread opens a second one.
+        if state.open.is_none() {
+            state.open = Some(predlog::Logger::open(&self.config).map_err(to_python)?);
+        }
+        Ok(state.open.as_ref().map(|(logger, _)| logger.clone()))
+    }
+
+    fn end(&self, py: Python<'_>, timeout: Duration) {
+        let Some((logger, guard)) = self.state.lock().open.take() else { return };
+        drop(logger);
+        let report = py.detach(|| guard.shutdown(timeout));
+        let past = &mut self.state.lock().past;
+        past.accepted += report.accepted;
+        past.delivered += report.delivered;
+        past.on_disk += report.on_disk;
+        past.recovered += report.recovered;
+        for (reason, count) in report.dropped {
+            *past.dropped.entry(reason).or_default() += count;
+        }
+        past.problem = report.problem;
+    }
+}
+
+/// Marks the begin and the end of a fork; `child` in the child.
+#[pyfunction]
+pub(crate) fn forking(under_way: bool, child: bool) {
+    if child {
+        predlog::Logger::after_fork_in_child();
+    }
+    FORKING.store(under_way, Ordering::Release);
+}
+
+fn converter(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CONVERT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CONVERT.import(py, "predlog._convert", "convert")
+}
+
+fn seconds(timeout: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(timeout)
+        .map_err(|_| PyValueError::new_err(format!("timeout={timeout}: expected seconds, from 0; pass a number such as 5.0")))
+}
+
+fn to_python(error: predlog::Error) -> PyErr {
+    match error.kind() {
+        predlog::ErrorKind::Config => PyValueError::new_err(error.to_string()),
+        _ => PyRuntimeError::new_err(error.to_string()),
+    }
+}

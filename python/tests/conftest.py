@@ -1,0 +1,38 @@
+"""A logger with a SQLite store, and what is in it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import predlog
+
+
+class Store:
+    """The SQLite store below a directory of its own."""
+
+    def __init__(self, dir: Path) -> None:
+        self.dir = dir
+
+    def logger(self, **options: Any) -> predlog.Logger:
+        return predlog.Logger({"direct": {"dir": str(self.dir)}}, **options)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All records in the order of their times; JSON columns are parsed."""
+        database = sqlite3.connect(self.dir / "predictions.db")
+        database.row_factory = sqlite3.Row
+        rows = [dict(row) for row in database.execute("SELECT * FROM predictions ORDER BY timestamp, writer, seq")]
+        database.close()
+        for row in rows:
+            for column in ("inputs", "outputs", "metadata"):
+                row[column] = None if row[column] is None else json.loads(row[column])
+        return rows
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "data")

@@ -112,7 +112,7 @@ mod tests {
             ("[[sinks]]\ntype = \"parquet\"\n[[sinks]]\ntype = \"parquet\"", "sinks[1].name=\"parquet\""),
             ("[[sinks]]\ntype = \"sqlite\"\ndir = \"./predlog-data\"", "sinks[0].dir=./predlog-data"),
             ("[[sinks]]\ntype = \"sqlite\"\nname = \"a/b\"", "sinks[0].name=\"a/b\""),
-            ("[[sinks]]\ntype = \"csv\"", "csv"),
+            ("[[sinks]]\ntype = \"csv\"", "expected one of \"sqlite\", \"parquet\""),
             ("[[sinks]]\ntype = \"kafka\"\nretain = \"1d\"", "sinks[0].retain"),
         ] {
             let problems = problems_of(toml);

@@ -227,6 +227,22 @@ fn check_names_each_problem() {
 }
 
 #[test]
+fn check_tries_each_sink_and_names_the_key_of_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let in_the_way = dir.path().join("file");
+    let more = format!("[[sinks]]\ntype = \"parquet\"\n[[sinks]]\ntype = \"sqlite\"\nname = \"recent\"\ndir = {in_the_way:?}\n");
+    let file = config(dir.path(), &more);
+    let (code, out, errors) = run(&["check", "--config", &file]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(out.lines().filter(|line| line.starts_with("ok: ")).count(), 9, "{out}");
+    std::fs::remove_dir_all(&in_the_way).unwrap();
+    std::fs::write(&in_the_way, "a file where the directory should be").unwrap();
+    let (code, out, errors) = run(&["check", "--config", &file]);
+    assert!(code == Some(1) && out.contains("sink recent:"), "{out}");
+    assert!(errors.starts_with("error: directory: ") && errors.contains("by sinks[1].dir"), "{errors}");
+}
+
+#[test]
 fn check_finds_a_damaged_store() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("data")).unwrap();

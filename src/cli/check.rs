@@ -24,19 +24,25 @@ const PROBE: &str = ".predlog-check";
 pub(super) fn run(config: &Config) -> Result<ExitCode, Error> {
     say(&plan(config));
     let mut tried = Tried::default();
-    try_all(config, &mut tried)?;
-    for (name, sink) in fanout::each(config) {
+    let key = match config.mode {
+        Mode::Direct => "direct.dir",
+        Mode::Kafka => "kafka.fallback.dir",
+        Mode::Nats => "nats.fallback.dir",
+    };
+    try_all(config, key, &mut tried)?;
+    for (at, (name, sink)) in fanout::each(config).enumerate() {
         say(&format!("sink {name}:\n"));
-        try_all(&sink, &mut tried)?;
+        try_all(&sink, &format!("sinks[{at}].dir"), &mut tried)?;
     }
     Ok(if tried.problems == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-fn try_all(config: &Config, tried: &mut Tried) -> Result<(), Error> {
-    let (dir, key) = match config.mode {
-        Mode::Direct => (&config.direct.dir, "direct.dir"),
-        Mode::Kafka => (&config.kafka.fallback.dir, "kafka.fallback.dir"),
-        Mode::Nats => (&config.nats.fallback.dir, "nats.fallback.dir"),
+/// `key` names the directory.
+fn try_all(config: &Config, key: &str, tried: &mut Tried) -> Result<(), Error> {
+    let dir = match config.mode {
+        Mode::Direct => &config.direct.dir,
+        Mode::Kafka => &config.kafka.fallback.dir,
+        Mode::Nats => &config.nats.fallback.dir,
     };
     let usable = tried.note("directory", directory(dir, key));
     if usable && config.logger.durability != Durability::Memory {

@@ -1,7 +1,7 @@
 //! Where values come from: a TOML file and the environment, each key known before its value is looked at.
 
 use super::Config;
-use super::problem::{expected, nearest, shown_at};
+use super::problem::{expected, hint, nearest, shown_at};
 use crate::error::{Error, ErrorKind};
 use figment::error::Kind;
 use figment::value::{Dict, Map, Value};
@@ -88,21 +88,39 @@ impl Sources {
             let path = error.path.join(".");
             let value = self.figment.find_value(&path).map_or_else(|_| "?".to_owned(), |value| shown_at(&path, &value));
             let expected = match &error.kind {
-                Kind::UnknownField(key, _) => format!("no key \"{key}\" here"),
+                Kind::UnknownField(key, known) => format!("no key \"{key}\" here{}", hint(key, known)),
+                Kind::MissingField(key) => format!("a key \"{key}\" in it"),
                 kind => expected(kind),
             };
-            Error::new(ErrorKind::Config, format!("{}: {path}={value}: expected {expected}", self.origin(&path)))
+            let (origin, path) = (self.origin(&path), with_indices(&error.path));
+            Error::new(ErrorKind::Config, format!("{origin}: {path}={value}: expected {expected}"))
         })
     }
 
     /// The file or the variable that set `path`.
     pub(super) fn origin(&self, path: &str) -> String {
+        // A list is of one source as a whole.
+        let path = path.split('[').next().unwrap_or(path);
         match (self.variables.get(path), self.figment.find_metadata(path)) {
             (Some(variable), _) => format!("variable={variable}"),
             (None, Some(metadata)) => metadata.name.to_string(),
             (None, None) => "default".to_owned(),
         }
     }
+}
+
+/// `sinks.0.type` as it is written elsewhere: `sinks[0].type`.
+fn with_indices(path: &[String]) -> String {
+    let mut text = String::new();
+    for part in path {
+        if part.parse::<usize>().is_ok() {
+            text.push_str(&format!("[{part}]"));
+        } else {
+            text.push_str(if text.is_empty() { "" } else { "." });
+            text.push_str(part);
+        }
+    }
+    text
 }
 
 fn insert(values: &mut Dict, path: &str, value: Value) {

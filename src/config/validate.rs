@@ -2,7 +2,7 @@
 
 use super::problem::without_credentials;
 use super::source::Sources;
-use super::{Backlog, Config, Mode, Store};
+use super::{Backlog, Config, Mode, SinkType, Store};
 use crate::error::{Error, ErrorKind};
 use crate::lane::BUFFERS;
 use crate::logger::Overflow;
@@ -26,9 +26,7 @@ pub(super) fn check(config: &Config, sources: &Sources) -> Result<(), Error> {
     checks.upload(config);
     checks.server(config);
     checks.archive(config);
-    for (key, value, expected) in crate::modes::fanout::problems(config) {
-        checks.wrong(&key, value, expected);
-    }
+    checks.sinks(config);
     if checks.problems.is_empty() { Ok(()) } else { Err(Error::new(ErrorKind::Config, checks.problems.join("\n"))) }
 }
 
@@ -69,8 +67,18 @@ impl Checks<'_> {
     fn mode(&mut self, config: &Config) {
         match config.mode {
             Mode::Direct => {}
-            Mode::Kafka => return self.kafka(config),
-            Mode::Nats => return self.nats(config),
+            Mode::Kafka => {
+                if cfg!(not(feature = "kafka")) {
+                    self.wrong("mode", "\"kafka\"", "\"direct\": this build was made without the feature `kafka`");
+                }
+                return self.kafka(config);
+            }
+            Mode::Nats => {
+                if cfg!(not(feature = "nats")) {
+                    self.wrong("mode", "\"nats\"", "\"direct\": this build was made without the feature `nats`");
+                }
+                return self.nats(config);
+            }
         }
         let missing = match config.direct.store {
             Store::Sqlite if cfg!(not(feature = "sqlite")) => Some("sqlite"),
@@ -83,10 +91,40 @@ impl Checks<'_> {
         }
     }
 
-    fn kafka(&mut self, config: &Config) {
-        if cfg!(not(feature = "kafka")) {
-            self.wrong("mode", "\"kafka\"", "\"direct\": this build was made without the feature `kafka`");
+    fn sinks(&mut self, config: &Config) {
+        for (key, value, expected) in crate::modes::fanout::problems(config) {
+            self.wrong(&key, value, expected);
         }
+        for (at, sink) in config.sinks.iter().enumerate() {
+            let key = |name: &str| format!("sinks[{at}].{name}");
+            let built = match sink.kind {
+                SinkType::Sqlite => cfg!(feature = "sqlite"),
+                SinkType::Parquet => cfg!(feature = "parquet"),
+                SinkType::Kafka => cfg!(feature = "kafka"),
+                SinkType::Nats => cfg!(feature = "nats"),
+            };
+            let name = sink.kind.name();
+            if !built {
+                let expected = format!("a type that this build has: it was built without the feature `{name}`");
+                self.wrong(&key("type"), format!("{name:?}"), expected);
+            }
+            // A broker's section is that of its mode, which has been looked at if it is the mode.
+            match sink.kind {
+                SinkType::Kafka if config.mode != Mode::Kafka => self.kafka(config),
+                SinkType::Nats if config.mode != Mode::Nats => self.nats(config),
+                _ => {}
+            }
+            self.size(&key("max_bytes"), sink.max_bytes, ByteSize::mib(1), ByteSize::pib(1));
+            if let Some(retain) = sink.retain {
+                self.duration(&key("retain"), retain, SECOND, CENTURY);
+            }
+            if let Some(bytes) = sink.retain_bytes {
+                self.size(&key("retain_bytes"), bytes, ByteSize::mib(1), ByteSize::pib(1));
+            }
+        }
+    }
+
+    fn kafka(&mut self, config: &Config) {
         let kafka = &config.kafka;
         for problem in crate::sink::kafka::problems(kafka) {
             self.wrong(&problem.key, problem.value, problem.expected);
@@ -101,9 +139,6 @@ impl Checks<'_> {
     }
 
     fn nats(&mut self, config: &Config) {
-        if cfg!(not(feature = "nats")) {
-            self.wrong("mode", "\"nats\"", "\"direct\": this build was made without the feature `nats`");
-        }
         let nats = &config.nats;
         for problem in crate::sink::nats::problems(nats) {
             self.wrong(&problem.key, problem.value, problem.expected);

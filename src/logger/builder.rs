@@ -31,6 +31,8 @@ pub struct Builder {
     home: Option<Home>,
     pace: PaceSettings,
     ledger: Option<LedgerSettings>,
+    /// The most bytes of a record that the sink takes.
+    room: u64,
 }
 
 impl std::fmt::Debug for Builder {
@@ -56,6 +58,7 @@ impl Builder {
             home: None,
             pace: PaceSettings::default(),
             ledger: None,
+            room: u64::MAX,
         }
     }
 
@@ -113,6 +116,14 @@ impl Builder {
         self
     }
 
+    /// Records longer than this are kept with their largest fields replaced by digests, as those past `logger.max_record_bytes` are. The queue takes
+    /// them all the same: as one of `[[sinks]]` it gets what was encoded for another.
+    #[cfg(any(feature = "kafka", feature = "nats"))]
+    pub(crate) fn room(mut self, bytes: u64) -> Self {
+        self.room = bytes;
+        self
+    }
+
     /// Has statements of what was accepted and dropped written to the sink, as records of the model [`LEDGER_MODEL`](crate::ledger::LEDGER_MODEL).
     /// They are in no count of records.
     #[must_use]
@@ -144,7 +155,7 @@ impl Builder {
             clock: self.clock,
             stats: self.stats,
             control: Control::default(),
-            max_record_bytes: self.settings.max_record_bytes.as_u64() as usize,
+            max_record_bytes: self.settings.max_record_bytes.as_u64().min(self.room) as usize,
             settings: self.settings,
             has_ledger: self.ledger.is_some(),
             drops: Drops::default(),

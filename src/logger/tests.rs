@@ -276,7 +276,8 @@ fn of_a_segment_that_is_half_sealed_only_the_rest_is_delivered() {
             spool: dir.path().join("own"),
             rotation: RotationSettings::default(),
             fsync: false,
-            max_disk_bytes: None,
+            max_disk_bytes: u64::MAX,
+            uploads: false,
         };
         let mut store = ParquetSink::open(store, Default::default()).unwrap();
         store.adopt(&segment).unwrap();

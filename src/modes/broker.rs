@@ -41,16 +41,12 @@ pub(super) fn open<S: Sink + 'static>(
     let sink = sink(process, Arc::clone(&stats)).map_err(|error| Error::new(ErrorKind::Config, error))?;
     let pace = PaceSettings { share: fallback.replay_share, max_bytes_per_second: Some(fallback.replay_bytes_per_second) };
     // A record that no message could hold is digested as one that is too large for `logger.max_record_bytes`.
-    let room = ByteSize::b(broker.max_message_bytes.as_u64().saturating_sub(ENVELOPE));
-    let settings = LoggerSettings {
-        spool_max_bytes: fallback.max_bytes,
-        max_record_bytes: config.logger.max_record_bytes.min(room),
-        ..config.logger.clone()
-    };
+    let room = broker.max_message_bytes.as_u64().saturating_sub(ENVELOPE);
+    let settings = LoggerSettings { spool_max_bytes: fallback.max_bytes, ..config.logger.clone() };
     let batch = BatchSettings { max_age: config.batch.max_age.min(broker.linger), ..config.batch.clone() };
     let ledger = LedgerSettings { enabled: config.ledger.enabled && broker.ledger, ..config.ledger.clone() };
-    let builder =
-        Logger::builder(settings).batch(batch).dir(&fallback.dir).stats(Arc::clone(&stats)).home(home).pace(pace).ledger(ledger);
+    let builder = Logger::builder(settings).room(room).batch(batch).ledger(ledger);
+    let builder = builder.dir(&fallback.dir).stats(Arc::clone(&stats)).home(home).pace(pace);
     let (logger, guard) = builder.also_from(super::other_dirs(config, &fallback.dir)).sink(Box::new(sink)).open()?;
     let guard = deliver_rest(config, guard, &stats)?;
     Ok((logger, guard))

@@ -41,7 +41,8 @@ pub(super) fn open_sink(config: &Config, home: &Home, stats: &Arc<Stats>) -> Res
                 spool: home.spool(),
                 rotation: config.rotation.clone(),
                 fsync,
-                max_disk_bytes: config.upload.url.as_ref().map(|_| config.upload.max_disk_bytes.as_u64()),
+                max_disk_bytes: config.upload.max_disk_bytes.as_u64(),
+                uploads: config.upload.url.is_some(),
             };
             Ok(Box::new(crate::sink::parquet::ParquetSink::open(settings, Arc::clone(stats))?))
         }

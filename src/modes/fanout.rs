@@ -1,9 +1,9 @@
 //! `[[sinks]]`: more sinks for one logger. Each is a logger of its own behind the same call, with its own queue, spool, ledger and progress: what holds for
 //! the one of `mode` holds for each, and none can slow or lose what another has.
 
-use crate::config::{Config, Mode, SinkSettings, SinkType, Store};
+use crate::config::{Backlog, Config, Mode, SinkSettings, SinkType, Store};
 use crate::error::Error;
-use crate::logger::{Guard, Logger};
+use crate::logger::{Guard, Logger, Overflow};
 use std::path::PathBuf;
 
 /// The directory of the sinks that name none, below the mode's.
@@ -34,6 +34,14 @@ pub(crate) fn config_of(config: &Config, sink: &SinkSettings) -> Config {
     own.direct.store = if sink.kind == SinkType::Parquet { Store::Parquet } else { Store::Sqlite };
     (own.direct.retain, own.direct.retain_bytes) = (sink.retain, sink.retain_bytes);
     own.logger.spool_max_bytes = sink.max_bytes;
+    // The parquet store's own segments.
+    own.upload.max_disk_bytes = sink.max_bytes;
+    if own.logger.overflow == Overflow::Block {
+        // A call waits for the sink of `mode` alone.
+        own.logger.overflow = Overflow::Spill;
+    }
+    // What waits in the mode's own directory is the mode's to deliver.
+    own.direct.backlog = Backlog::default();
     (own.kafka.fallback.max_bytes, own.nats.fallback.max_bytes) = (sink.max_bytes, sink.max_bytes);
     // One directory for all modes: what another sink's dead processes left is that one's to deliver.
     own.kafka.fallback.dir.clone_from(&dir);
@@ -55,7 +63,9 @@ pub(crate) fn dir_of(config: &Config, sink: &SinkSettings) -> PathBuf {
 pub(crate) fn problems(config: &Config) -> Vec<(String, String, String)> {
     let mut problems = Vec::new();
     let mut names: Vec<&str> = Vec::new();
-    let mut dirs = vec![config.direct.dir.clone(), config.kafka.fallback.dir.clone(), config.nats.fallback.dir.clone()];
+    // `./a` and `a` are one.
+    let full = |dir: &PathBuf| std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+    let mut dirs = [&config.direct.dir, &config.kafka.fallback.dir, &config.nats.fallback.dir].map(full).to_vec();
     for (at, sink) in config.sinks.iter().enumerate() {
         let mut wrong = |key: &str, value: String, expected: &str| {
             problems.push((format!("sinks[{at}].{key}"), value, expected.to_owned()));
@@ -67,10 +77,12 @@ pub(crate) fn problems(config: &Config) -> Vec<(String, String, String)> {
             wrong("name", format!("{name:?}"), "a name that no other sink has");
         }
         names.push(name);
-        if dirs.contains(&dir) {
+        if sink.dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
+            wrong("dir", "\"\"".to_owned(), "a directory");
+        } else if dirs.contains(&full(&dir)) {
             wrong("dir", dir.display().to_string(), "a directory that neither the mode nor another sink has");
         }
-        dirs.push(dir);
+        dirs.push(full(&dir));
         let same = match (sink.kind, config.mode) {
             (SinkType::Kafka, Mode::Kafka) | (SinkType::Nats, Mode::Nats) => true,
             _ => config.sinks[..at]
@@ -110,7 +122,17 @@ mod tests {
         );
         for (toml, expected) in [
             ("[[sinks]]\ntype = \"parquet\"\n[[sinks]]\ntype = \"parquet\"", "sinks[1].name=\"parquet\""),
-            ("[[sinks]]\ntype = \"sqlite\"\ndir = \"./predlog-data\"", "sinks[0].dir=./predlog-data"),
+            ("[[sinks]]\ntype = \"sqlite\"\ndir = \"predlog-data\"", "sinks[0].dir=predlog-data"),
+            ("[[sinks]]\ntype = \"sqlite\"\ndir = \"\"", "sinks[0].dir=\"\""),
+            (
+                "[[sinks]]\ntype = \"sqlite\"\nmax_bytes = \"1KiB\"",
+                "the given text: sinks[0].max_bytes=1.0 KiB: expected 1.0 MiB to",
+            ),
+            ("[[sinks]]\ntype = \"sqlite\"\nretain = \"0s\"", "sinks[0].retain=0s: expected 1s to"),
+            ("[[sinks]]\ntype = \"sqlite\"\n[[sinks]]\ntype = \"csv\"", "the given text: sinks[1].type=\"csv\": expected one of"),
+            ("[[sinks]]\ntype = \"sqlite\"\nretian = \"1d\"", "no key \"retian\" here; did you mean \"retain\"?"),
+            ("[[sinks]]\nname = \"recent\"", "sinks[0]=a table: expected a key \"type\" in it"),
+            ("[kafka]\nlinger = \"1h\"\n[[sinks]]\ntype = \"kafka\"", "kafka.linger=1h: expected 0s to"),
             ("[[sinks]]\ntype = \"sqlite\"\nname = \"a/b\"", "sinks[0].name=\"a/b\""),
             ("[[sinks]]\ntype = \"csv\"", "expected one of \"sqlite\", \"parquet\""),
             ("[[sinks]]\ntype = \"kafka\"\nretain = \"1d\"", "sinks[0].retain"),

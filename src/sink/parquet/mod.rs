@@ -33,8 +33,10 @@ pub(crate) struct ParquetSettings {
     pub(crate) rotation: RotationSettings,
     /// Commits survive a loss of power.
     pub(crate) fsync: bool,
-    /// Bytes of segments and of files not uploaded yet, past which no more records are taken. `None`: as the disk allows.
-    pub(crate) max_disk_bytes: Option<u64>,
+    /// Bytes of segments, and of files that wait for an upload, past which no more records are taken.
+    pub(crate) max_disk_bytes: u64,
+    /// Files are uploaded. Without it a finished file waits for nothing.
+    pub(crate) uploads: bool,
 }
 
 /// The sink of `store = "parquet"`.
@@ -64,18 +66,21 @@ impl ParquetSink {
         SinkError::io(NAME, doing, &self.settings.spool, error)
     }
 
+    fn disk_bytes(&self) -> u64 {
+        let files = if self.settings.uploads { self.sealers.waiting_upload() } else { 0 };
+        self.spool.open_bytes() + self.sealers.bytes() + files
+    }
+
     fn check_disk(&self) -> Result<(), SinkError> {
-        let used = self.spool.open_bytes() + self.sealers.bytes() + self.sealers.waiting_upload();
-        match self.settings.max_disk_bytes {
-            Some(max) if used >= max => {
-                let message = format!(
-                    "direct.max_disk_bytes={max} is reached by {used} bytes not uploaded yet in dir={}",
-                    self.settings.dir.display()
-                );
-                Err(SinkError::new(NAME, SinkErrorKind::NoSpace, message))
-            }
-            _ => Ok(()),
+        let (used, max) = (self.disk_bytes(), self.settings.max_disk_bytes);
+        if used < max {
+            return Ok(());
         }
+        let message = format!(
+            "used={used} bytes are not in finished or uploaded files yet, which reaches upload.max_disk_bytes={max} (for one of [[sinks]]: its max_bytes) in dir={}",
+            self.settings.dir.display()
+        );
+        Err(SinkError::new(NAME, SinkErrorKind::NoSpace, message))
     }
 
     /// Closes segments and gives them to the sealers. Their records' buffers are free by now: the caller frees them before it calls `maintain`,
@@ -131,7 +136,9 @@ impl Sink for ParquetSink {
 
     fn maintain(&mut self, now: Now, force: bool) -> Result<Maintained, SinkError> {
         self.sealers.set_now(now);
-        self.rotate(now, force);
+        // Open segments that take all the room would make none before they are due.
+        let full = self.disk_bytes() >= self.settings.max_disk_bytes;
+        self.rotate(now, force || full);
         Ok(self.maintained())
     }
 

@@ -29,7 +29,8 @@ impl Store {
             spool: home.spool(),
             rotation: RotationSettings::default(),
             fsync: false,
-            max_disk_bytes: None,
+            max_disk_bytes: u64::MAX,
+            uploads: false,
         };
         self.home = Some(home);
         let mut sink = ParquetSink::open(settings, Arc::default()).unwrap();
@@ -138,10 +139,10 @@ fn keeps_the_contract() {
 fn a_disk_bound_refuses_records_and_says_which_key() {
     let mut store = Store::new();
     let mut sink = store.sink();
-    sink.settings.max_disk_bytes = Some(0);
+    sink.settings.max_disk_bytes = 0;
     let error = sink.write(&Batch { id: 1, origin: Origin::Live, chunks: Vec::new() }).unwrap_err();
     assert_eq!(error.kind, SinkErrorKind::NoSpace);
-    assert!(error.to_string().contains("direct.max_disk_bytes=0"), "{error}");
+    assert!(error.to_string().contains("upload.max_disk_bytes=0"), "{error}");
     assert_eq!(sink.probe().unwrap_err().kind, SinkErrorKind::NoSpace);
 }
 

@@ -85,15 +85,23 @@ impl Sources {
 
     pub(super) fn extract(&self) -> Result<Config, Error> {
         self.figment.extract().map_err(|error| {
-            let path = error.path.join(".");
-            let value = self.figment.find_value(&path).map_or_else(|_| "?".to_owned(), |value| shown_at(&path, &value));
+            let path = with_indices(&error.path);
+            let value = self.value_at(&error.path).map_or_else(|| "?".to_owned(), |value| shown_at(&path, &value));
             let expected = match &error.kind {
                 Kind::UnknownField(key, known) => format!("no key \"{key}\" here{}", hint(key, known)),
                 Kind::MissingField(key) => format!("a key \"{key}\" in it"),
                 kind => expected(kind),
             };
-            let (origin, path) = (self.origin(&path), with_indices(&error.path));
-            Error::new(ErrorKind::Config, format!("{origin}: {path}={value}: expected {expected}"))
+            Error::new(ErrorKind::Config, format!("{}: {path}={value}: expected {expected}", self.origin(&path)))
+        })
+    }
+
+    fn value_at(&self, path: &[String]) -> Option<Value> {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(self.figment.find_value(first).ok()?, |value, part| match value {
+            Value::Dict(_, mut fields) => fields.remove(part),
+            Value::Array(_, elements) => elements.into_iter().nth(part.parse().ok()?),
+            _ => None,
         })
     }
 

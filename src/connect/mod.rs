@@ -2,11 +2,18 @@
 
 pub mod config;
 pub mod partitioner;
+mod convert;
+mod file;
+mod job;
 mod record;
 mod schema;
+mod sink;
+mod transform;
 mod value;
 
 pub use config::{Problems, SinkConfig, load};
+pub use job::job;
 pub use record::{Part, Record};
 pub use schema::{Kind, Schema};
+pub use sink::S3Sink;
 pub use value::Value;

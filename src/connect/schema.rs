@@ -97,6 +97,24 @@ impl Schema {
         Ok(Schema::optional(infer(value, 0)?))
     }
 
+    /// Whether a schema of plain JSON holds this value as it is.
+    pub(super) fn admits(&self, value: &Value) -> bool {
+        match (&self.kind, value) {
+            (Kind::Json, _) | (_, Value::Null) => true,
+            (Kind::Bool, Value::Bool(_)) | (Kind::String, Value::Text(_)) | (Kind::Double, Value::Number(_)) => true,
+            (Kind::Int64, Value::Number(number)) => is_integer(number),
+            (Kind::List(element), Value::List(items)) => items.iter().all(|item| element.admits(item)),
+            (Kind::Struct(fields), Value::Record(given)) => given.iter().enumerate().all(|(at, (name, value))| {
+                let known = match fields.get(at) {
+                    Some((known, schema)) if known == name => Some(schema),
+                    _ => self.field(name),
+                };
+                known.is_some_and(|schema| schema.admits(value))
+            }),
+            _ => false,
+        }
+    }
+
     /// The schema of values of both, and whether it is another than this. Schemas that came with messages are never merged.
     #[must_use]
     pub fn merge(&self, other: &Schema) -> Option<Schema> {

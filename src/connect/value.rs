@@ -31,6 +31,20 @@ impl Value {
         }
     }
 
+    /// The same in `serde_json`'s form, whose objects may have lost their order.
+    pub(super) fn from_json(json: &serde_json::Value) -> Value {
+        match json {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(value) => Value::Bool(*value),
+            serde_json::Value::Number(number) => Value::Number(number.clone()),
+            serde_json::Value::String(text) => Value::Text(text.clone()),
+            serde_json::Value::Array(items) => Value::List(items.iter().map(Value::from_json).collect()),
+            serde_json::Value::Object(fields) => {
+                Value::Record(fields.iter().map(|(name, value)| (name.clone(), Value::from_json(value))).collect())
+            }
+        }
+    }
+
     /// A field of a field: `inputs.age`. A field whose own name has the dots goes first.
     pub fn at(&self, path: &str) -> Option<&Value> {
         if let Some(value) = self.get(path) {

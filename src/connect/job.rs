@@ -13,7 +13,14 @@ use std::time::Duration;
 
 /// Where the environment says that S3 is, the more exact name first.
 const ENDPOINTS: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
-const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// The format ends each range itself: by `flush.size` and the `rotate.` keys.
+const NEVER_BY_ITSELF: RotationSettings = RotationSettings {
+    max_rows: u64::MAX,
+    max_bytes: ByteSize::b(u64::MAX),
+    max_age: Duration::MAX,
+    max_idle: Duration::MAX,
+    schedule: None,
+};
 
 /// Archives as the connector says: with the brokers of `[kafka]` and the directory, memory and threads of `[archive]`. `environment` answers for
 /// the variables that say where S3 is; credentials are read where the AWS SDKs have them.
@@ -40,7 +47,7 @@ pub fn job(
         topics: sink.topics.clone(),
         start: sink.start,
         format: Arc::new(format),
-        rotation: rotation(sink),
+        rotation: NEVER_BY_ITSELF,
         on_bad: on_bad(sink),
         target,
         state_prefix: format!("_predlog/states/{}", crate::format::path::model_stem(&group)),
@@ -50,17 +57,6 @@ pub fn job(
         threads: sink.tasks_max.min(cores),
         until_end,
     })
-}
-
-/// Rows alone end a range here; times are the format's.
-fn rotation(sink: &SinkConfig) -> RotationSettings {
-    RotationSettings {
-        max_rows: sink.rotation.flush_size,
-        max_bytes: ByteSize::b(u64::MAX),
-        max_age: NEVER,
-        max_idle: NEVER,
-        schedule: None,
-    }
 }
 
 fn on_bad(sink: &SinkConfig) -> OnBad {
@@ -123,7 +119,6 @@ mod tests {
         assert_eq!(on_bad(&sink(&[all])), OnBad::Skip);
         let topic = ("errors.deadletterqueue.topic.name", "dead");
         assert_eq!(on_bad(&sink(&[all, topic])), OnBad::Topic { name: "dead".into(), headers: false });
-        assert_eq!(rotation(&sink(&[])).max_rows, 5);
     }
 
     #[test]

@@ -17,6 +17,8 @@ use std::time::SystemTime;
 
 /// What a file costs before it has rows.
 const FILE_BYTES: usize = 1_024;
+/// A range ends after so many messages without a row too, so that its offset is committed some time.
+const MAX_SKIPPED: u64 = 100_000;
 
 /// The format of a connector.
 pub struct S3Sink {
@@ -59,6 +61,7 @@ impl Format for S3Sink {
             files: Vec::new(),
             index: HashMap::new(),
             rows: 0,
+            skipped: 0,
             first_time: 0,
             last_directory: String::new(),
             ends_at: schedule.as_ref().and_then(|(ms, zone)| next_rotation(now_ms(), *ms, zone)),
@@ -77,6 +80,8 @@ struct Range {
     /// By topic and directory.
     index: HashMap<(String, String), usize>,
     rows: u64,
+    /// Messages that added none: `flush.size` does not count them.
+    skipped: u64,
     /// The time of the first row.
     first_time: i64,
     last_directory: String,
@@ -101,6 +106,42 @@ struct Place {
 
 impl Encoder for Range {
     fn push(&mut self, message: &Message<'_>) -> Result<Pushed, EncodeError> {
+        if self.is_full() {
+            return Ok(Pushed::Rotate);
+        }
+        let pushed = self.take(message)?;
+        if matches!(pushed, Pushed::Taken { rows: 0 } | Pushed::Rejected(_)) {
+            self.skipped += 1;
+        }
+        Ok(pushed)
+    }
+
+    fn memory(&self) -> usize {
+        self.files.iter().map(|file| FILE_BYTES + file.file.memory()).sum()
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        let now = now.micros() / 1_000;
+        self.is_full() || self.ends_at.is_some_and(|end| now >= end) || self.rows > 0 && self.is_over(now)
+    }
+
+    fn finish(self: Box<Self>) -> Result<Vec<Object>, EncodeError> {
+        let (names, extension) = (&self.shared.config.names, &self.shared.extension);
+        let mut objects = Vec::with_capacity(self.files.len());
+        for file in self.files.into_iter().filter(|file| file.rows > 0) {
+            let key = object_key(names, &file.topic, &file.directory, self.partition, file.first_offset, extension);
+            objects.push(Object { key, content: file.file.finish()?, rows: file.rows });
+        }
+        Ok(objects)
+    }
+}
+
+impl Range {
+    fn is_full(&self) -> bool {
+        self.rows >= self.shared.config.rotation.flush_size || self.skipped >= MAX_SKIPPED
+    }
+
+    fn take(&mut self, message: &Message<'_>) -> Result<Pushed, EncodeError> {
         let shared = self.shared.clone();
         let mut record = match shared.converters.record(message, shared.with_key)? {
             Ok(record) => record,
@@ -132,27 +173,6 @@ impl Encoder for Range {
         Ok(added)
     }
 
-    fn memory(&self) -> usize {
-        self.files.iter().map(|file| FILE_BYTES + file.file.memory()).sum()
-    }
-
-    fn is_due(&self, now: Timestamp) -> bool {
-        let now = now.micros() / 1_000;
-        self.ends_at.is_some_and(|end| now >= end) || self.rows > 0 && self.is_over(now)
-    }
-
-    fn finish(self: Box<Self>) -> Result<Vec<Object>, EncodeError> {
-        let (names, extension) = (&self.shared.config.names, &self.shared.extension);
-        let mut objects = Vec::with_capacity(self.files.len());
-        for file in self.files.into_iter().filter(|file| file.rows > 0) {
-            let key = object_key(names, &file.topic, &file.directory, self.partition, file.first_offset, extension);
-            objects.push(Object { key, content: file.file.finish()?, rows: file.rows });
-        }
-        Ok(objects)
-    }
-}
-
-impl Range {
     fn place(&self, record: &Record<'_>) -> Result<Place, String> {
         let partitioner = &self.shared.config.partitioner;
         let now = now_ms();

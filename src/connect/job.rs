@@ -23,7 +23,7 @@ const NEVER_BY_ITSELF: RotationSettings = RotationSettings {
 };
 
 /// Archives as the connector says: with the brokers of `[kafka]` and the directory, memory and threads of `[archive]`. `environment` answers for
-/// the variables that say where S3 is; credentials are read where the AWS SDKs have them.
+/// the variables that say where S3 is; credentials are read where the AWS SDKs have them. The dead letter topic is made where it is missing.
 ///
 /// # Errors
 /// [`ErrorKind::Config`]: a key that is wrong. [`ErrorKind::Storage`]: `archive.dir` cannot be made.
@@ -41,6 +41,9 @@ pub fn job(
     let format = S3Sink::new(sink, scratch.clone()).map_err(wrong)?;
     let target = target(sink, environment);
     target.validate().map_err(wrong)?;
+    if let Some(letters) = &sink.dead_letters {
+        super::dead_letters::create(&client, letters);
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Job {
         client,

@@ -1,10 +1,11 @@
 //! Kafka Connect without Kafka Connect: its S3 sink's configuration and its REST API, over the [archiver](crate::archive).
 
 pub mod config;
-pub mod partitioner;
 mod convert;
+mod dead_letters;
 mod file;
 mod job;
+pub mod partitioner;
 mod record;
 mod schema;
 mod sink;

@@ -159,9 +159,7 @@ fn merge(one: &Kind, other: &Kind) -> Kind {
     match (one, other) {
         (Kind::Unknown, known) | (known, Kind::Unknown) => known.clone(),
         (Kind::Int64, Kind::Double) | (Kind::Double, Kind::Int64) => Kind::Double,
-        (Kind::List(one), Kind::List(other)) => {
-            Kind::List(Arc::new(Schema::optional(merge(&one.kind, &other.kind))))
-        }
+        (Kind::List(one), Kind::List(other)) => Kind::List(Arc::new(Schema::optional(merge(&one.kind, &other.kind)))),
         (Kind::Struct(one), Kind::Struct(other)) => Kind::Struct(merge_fields(one, other)),
         (one, other) if one == other => one.clone(),
         _ => Kind::Json,

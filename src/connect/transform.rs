@@ -21,9 +21,9 @@ pub(super) fn apply(transforms: &[TransformSettings], record: &mut Record<'_>) -
 /// Whether any of them needs the key.
 pub(super) fn needs_key(transforms: &[TransformSettings]) -> bool {
     use TransformSettings::{InsertField, ReplaceField};
-    transforms.iter().any(|transform| {
-        matches!(transform, InsertField { side: Side::Key, .. } | ReplaceField { side: Side::Key, .. })
-    })
+    transforms
+        .iter()
+        .any(|transform| matches!(transform, InsertField { side: Side::Key, .. } | ReplaceField { side: Side::Key, .. }))
 }
 
 fn one(transform: &TransformSettings, record: &mut Record<'_>) -> Result<(), String> {
@@ -168,13 +168,8 @@ mod tests {
         assert_eq!(record.value.value.as_ref().unwrap().to_string(), expected);
         let schema = record.value.schema.unwrap();
         let kinds: Vec<_> = schema.fields().unwrap().iter().map(|(name, field)| (&**name, field.kind.clone())).collect();
-        let expected = [
-            ("a", Kind::String),
-            ("topic", Kind::String),
-            ("p", Kind::Int(32)),
-            ("o", Kind::Int64),
-            ("at", Kind::Timestamp),
-        ];
+        let expected =
+            [("a", Kind::String), ("topic", Kind::String), ("p", Kind::Int(32)), ("o", Kind::Int64), ("at", Kind::Timestamp)];
         assert_eq!(kinds, expected);
         assert!(!needs_key(&transforms));
     }

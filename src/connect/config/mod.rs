@@ -170,8 +170,8 @@ type Entries = (Option<String>, BTreeMap<String, String>);
 fn entries(text: &str) -> Result<Entries, String> {
     use serde_json::{Map, Value};
     // The parser's message, not its text: that may hold a secret.
-    let mut object: Map<String, Value> =
-        serde_json::from_str(text).map_err(|error| format!("not a JSON object: line {} column {}", error.line(), error.column()))?;
+    let mut object: Map<String, Value> = serde_json::from_str(text)
+        .map_err(|error| format!("not a JSON object: line {} column {}", error.line(), error.column()))?;
     let mut name = None;
     if let Some(Value::Object(config)) = object.get_mut("config") {
         let config = std::mem::take(config);
@@ -250,7 +250,8 @@ impl SinkConfig {
                 reader.wrong("errors.deadletterqueue.topic.name", &letters.topic, "another topic than those of topics");
             }
             if !self.tolerate {
-                let why = "has no effect with errors.tolerance=none: the connector stops at the first message that it cannot store";
+                let why =
+                    "has no effect with errors.tolerance=none: the connector stops at the first message that it cannot store";
                 reader.warn("errors.deadletterqueue.topic.name", &letters.topic, why);
                 self.dead_letters = None;
             }
@@ -330,7 +331,11 @@ fn timezone(reader: &mut Reader) -> Option<TimeZone> {
     let name = reader.text("timezone")?;
     let zone = super::partitioner::zone(&name);
     if zone.is_none() {
-        reader.wrong("timezone", &name, "a name of the time zone database, such as UTC or Europe/Berlin, or an offset such as +02:00");
+        reader.wrong(
+            "timezone",
+            &name,
+            "a name of the time zone database, such as UTC or Europe/Berlin, or an offset such as +02:00",
+        );
     }
     zone
 }
@@ -462,7 +467,10 @@ fn partitioner(reader: &mut Reader, timezone: Option<TimeZone>) -> Partitioner {
     };
     for (key, is_set) in [("timezone", timezone.is_some()), ("locale", locale.is_some())] {
         if !is_set {
-            reader.problems.push(format!("{key} is not set, or wrong: expected the {key} of a partitioner by time, such as {}", if key == "locale" { "en-US" } else { "UTC" }));
+            reader.problems.push(format!(
+                "{key} is not set, or wrong: expected the {key} of a partitioner by time, such as {}",
+                if key == "locale" { "en-US" } else { "UTC" }
+            ));
         }
     }
     let pattern = Pattern::joda(format.trim_matches('/')).unwrap_or_else(|why| {
@@ -471,7 +479,11 @@ fn partitioner(reader: &mut Reader, timezone: Option<TimeZone>) -> Partitioner {
     });
     let is_english = locale.as_deref().is_none_or(|locale| locale.to_ascii_lowercase().starts_with("en"));
     if !is_english && pattern.has_words() {
-        reader.wrong("locale", locale.as_deref().unwrap_or_default(), "en, en-US or another English one: path.format has names in it");
+        reader.wrong(
+            "locale",
+            locale.as_deref().unwrap_or_default(),
+            "en, en-US or another English one: path.format has names in it",
+        );
     }
     Partitioner::Time(Layout { duration_ms, pattern, timezone: timezone.unwrap_or(TimeZone::UTC), extractor })
 }

@@ -67,7 +67,11 @@ pub(super) fn check(reader: &mut Reader) {
         for rest in reader.below(client) {
             let key = format!("{client}{rest}");
             let value = reader.text(&key).unwrap_or_default();
-            reader.wrong(&key, &value, "the clients' properties in [kafka.properties] of the configuration file (this is not supported)");
+            reader.wrong(
+                &key,
+                &value,
+                "the clients' properties in [kafka.properties] of the configuration file (this is not supported)",
+            );
         }
     }
 }

@@ -135,7 +135,8 @@ fn hint<S: AsRef<str>>(given: &str, known: &[S]) -> String {
 
 fn shown(key: &str, value: &str) -> String {
     let lower = key.to_ascii_lowercase();
-    if ["secret", "password", "access.key", "customer.key", "user.info", "jaas", "token"].iter().any(|word| lower.contains(word)) {
+    if ["secret", "password", "access.key", "customer.key", "user.info", "jaas", "token"].iter().any(|word| lower.contains(word))
+    {
         return "<hidden>".to_owned();
     }
     format!("{:?}", without_credentials(value))

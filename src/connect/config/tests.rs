@@ -115,8 +115,13 @@ fn an_unknown_key_is_a_warning_and_one_that_cannot_be_done_an_error() {
         ("behavior.on.null.values", "write"),
         ("consumer.override.max.poll.records", "1"),
     ]);
-    assert!(!told.contains("hunter2") && told.contains("aws.secret.access.key=<hidden>: expected AWS_SECRET_ACCESS_KEY"), "{told}");
-    for key in ["s3.wan.mode=", "predicates=", "predicates.p.type=", "behavior.on.null.values=", "consumer.override.max.poll.records="] {
+    assert!(
+        !told.contains("hunter2") && told.contains("aws.secret.access.key=<hidden>: expected AWS_SECRET_ACCESS_KEY"),
+        "{told}"
+    );
+    for key in
+        ["s3.wan.mode=", "predicates=", "predicates.p.type=", "behavior.on.null.values=", "consumer.override.max.poll.records="]
+    {
         assert!(told.contains(key), "{key} in:\n{told}");
     }
 }
@@ -172,10 +177,8 @@ fn transforms_are_read_in_their_order() {
     let [add, route, drop, day] = &config.transforms[..] else { panic!("{:?}", config.transforms) };
     let at = FieldName { name: "at".into(), optional: false };
     let who = FieldName { name: "who".into(), optional: true };
-    assert!(
-        matches!(add, TransformSettings::InsertField { side: Side::Value, fields }
-        if *fields == [(at, Inserted::Offset), (who, Inserted::Static("me".into()))])
-    );
+    assert!(matches!(add, TransformSettings::InsertField { side: Side::Value, fields }
+        if *fields == [(at, Inserted::Offset), (who, Inserted::Static("me".into()))]));
     assert!(matches!(route, TransformSettings::RegexRouter { replacement, .. } if replacement == "${1}_2"));
     assert!(matches!(drop, TransformSettings::ReplaceField { side: Side::Key, exclude, .. } if exclude == &["a", "b"]));
     assert!(matches!(day, TransformSettings::TimestampRouter { .. }));
@@ -209,8 +212,10 @@ fn formats_and_letters() {
     assert_eq!(config.dead_letters, Some(DeadLetters { topic: "dead".into(), headers: true, replication: 3 }));
     assert_eq!(config.topics, ["^(a|b)$"]);
     assert!(problems(&[("format.class", "bytearray")]).contains("value.converter: expected"));
-    assert!(problems(&[("value.converter", "AvroConverter"), ("value.converter.schema.registry.url", "-")])
-        .contains("value.converter.schema.registry.url is not set"));
+    assert!(
+        problems(&[("value.converter", "AvroConverter"), ("value.converter.schema.registry.url", "-")])
+            .contains("value.converter.schema.registry.url is not set")
+    );
     let without = seed(&[("errors.deadletterqueue.topic.name", "dead")]).unwrap();
     assert_eq!(without.dead_letters, None);
 }

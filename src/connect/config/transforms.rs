@@ -149,7 +149,9 @@ fn insert_field(reader: &mut Reader, key: &str, side: Side) -> Option<TransformS
         (None, _) => {}
     }
     if fields.is_empty() {
-        reader.problems.push(format!("{key}: expected at least one of topic.field, partition.field, offset.field, timestamp.field and static.field"));
+        reader.problems.push(format!(
+            "{key}: expected at least one of topic.field, partition.field, offset.field, timestamp.field and static.field"
+        ));
         return None;
     }
     Some(TransformSettings::InsertField { side, fields })

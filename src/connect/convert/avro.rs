@@ -191,7 +191,9 @@ fn scalar(read: AvroValue) -> Value {
         AvroValue::Double(value) => double(value),
         AvroValue::String(text) | AvroValue::Enum(_, text) => Value::Text(text),
         AvroValue::Bytes(bytes) | AvroValue::Fixed(_, bytes) => Value::Text(STANDARD.encode(bytes)),
-        AvroValue::Decimal(decimal) => Vec::<u8>::try_from(&decimal).map_or(Value::Null, |bytes| Value::Text(STANDARD.encode(bytes))),
+        AvroValue::Decimal(decimal) => {
+            Vec::<u8>::try_from(&decimal).map_or(Value::Null, |bytes| Value::Text(STANDARD.encode(bytes)))
+        }
         AvroValue::Uuid(uuid) => Value::Text(uuid.to_string()),
         AvroValue::BigDecimal(decimal) => Value::Text(decimal.to_string()),
         AvroValue::Null => Value::Null,
@@ -201,6 +203,14 @@ fn scalar(read: AvroValue) -> Value {
 }
 
 fn double(value: f64) -> Value {
-    let text = || if value.is_nan() { "NaN" } else if value > 0.0 { "Infinity" } else { "-Infinity" };
+    let text = || {
+        if value.is_nan() {
+            "NaN"
+        } else if value > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
+        }
+    };
     Number::from_f64(value).map_or_else(|| Value::from(text()), Value::Number)
 }

@@ -32,7 +32,9 @@ pub(in crate::connect) fn conform(value: Value, schema: &Schema) -> Result<Value
         },
         (Kind::Float | Kind::Double, Value::Text(text)) if NOT_FINITE.contains(&&*text) => Ok(Value::Text(text)),
         (Kind::Bytes, Value::Text(text)) if STANDARD.decode(&text).is_ok() => Ok(Value::Text(text)),
-        (Kind::Decimal { precision, scale }, value @ Value::Text(_)) if unscaled(&value, *precision, *scale).is_some() => Ok(value),
+        (Kind::Decimal { precision, scale }, value @ Value::Text(_)) if unscaled(&value, *precision, *scale).is_some() => {
+            Ok(value)
+        }
         (Kind::List(element), Value::List(items)) => {
             let items = items.into_iter().enumerate();
             let items = items.map(|(at, item)| conform(item, element).map_err(|why| format!("[{at}]{why}")));

@@ -1,8 +1,8 @@
 //! From a message's bytes to a record: converters.
 
 mod avro;
-mod envelope;
 mod conform;
+mod envelope;
 
 pub(super) use conform::{conform, unscaled};
 

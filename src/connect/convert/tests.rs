@@ -117,18 +117,12 @@ fn text_and_bytes_are_what_they_are() {
 #[test]
 fn a_wrong_key_matters_only_where_it_is_asked_for() {
     let converters = Converters {
-        key: Converter::new(&ConverterSettings { kind: ConverterKind::Json(Envelope::Never), registry: None, credentials: None }).unwrap(),
+        key: Converter::new(&ConverterSettings { kind: ConverterKind::Json(Envelope::Never), registry: None, credentials: None })
+            .unwrap(),
         value: Converter::new(&ConverterSettings { kind: ConverterKind::String, registry: None, credentials: None }).unwrap(),
     };
-    let message = Message {
-        topic: "t",
-        partition: 0,
-        offset: 1,
-        timestamp: None,
-        key: Some(b"{"),
-        value: Some(b"v"),
-        headers: &NoHeaders,
-    };
+    let message =
+        Message { topic: "t", partition: 0, offset: 1, timestamp: None, key: Some(b"{"), value: Some(b"v"), headers: &NoHeaders };
     assert_eq!(shown(&converters.record(&message, false).unwrap().unwrap().value), "\"v\"");
     assert!(converters.record(&message, true).unwrap().unwrap_err().starts_with("key: not JSON"));
 }

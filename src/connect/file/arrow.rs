@@ -5,7 +5,8 @@ use crate::connect::schema::{Kind, Schema};
 use crate::connect::value::Value;
 use arrow_array::builder::{BinaryBuilder, BooleanBuilder, Decimal128Builder, PrimitiveBuilder, StringBuilder};
 use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, Time32MillisecondType, TimestampMillisecondType,
+    ArrowPrimitiveType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, Time32MillisecondType,
+    TimestampMillisecondType,
 };
 use arrow_array::{ArrayRef, ListArray, MapArray, PrimitiveArray, RecordBatch, StructArray};
 use arrow_buffer::{NullBuffer, OffsetBuffer};
@@ -136,10 +137,7 @@ fn array(schema: &Schema, values: &[Option<&Value>]) -> Result<ArrayRef, ArrowEr
     })
 }
 
-fn primitive<T: ArrowPrimitiveType>(
-    values: &[Option<&Value>],
-    of: impl Fn(&Value) -> Option<T::Native>,
-) -> PrimitiveArray<T> {
+fn primitive<T: ArrowPrimitiveType>(values: &[Option<&Value>], of: impl Fn(&Value) -> Option<T::Native>) -> PrimitiveArray<T> {
     let mut builder = PrimitiveBuilder::<T>::with_capacity(values.len());
     values.iter().for_each(|value| builder.append_option(value.and_then(&of)));
     builder.finish()
@@ -202,7 +200,9 @@ fn map(keys: &Schema, inner: &Schema, values: &[Option<&Value>]) -> Result<Array
     }
     let names: Vec<Option<&Value>> = names.iter().map(Some).collect();
     let Some(field) = entries(keys, inner) else { return Err(ArrowError::SchemaError("a map without types".to_owned())) };
-    let DataType::Struct(fields) = field.data_type() else { return Err(ArrowError::SchemaError("a map without entries".to_owned())) };
+    let DataType::Struct(fields) = field.data_type() else {
+        return Err(ArrowError::SchemaError("a map without entries".to_owned()));
+    };
     let entries = StructArray::try_new(fields.clone(), vec![array(keys, &names)?, array(inner, &found)?], None)?;
     let nulls = NullBuffer::from_iter(values.iter().map(Option::is_some));
     Ok(Arc::new(MapArray::try_new(Arc::new(field), OffsetBuffer::from_lengths(lengths), entries, Some(nulls), false)?))

@@ -141,7 +141,8 @@ fn columns_of_a_schema_that_came_along() {
         ("pairs", Kind::Map(Arc::new(Schema { optional: false, ..Schema::optional(Kind::Int64) }), optional(Kind::String))),
         ("s", Kind::Struct(vec![("x".into(), optional(Kind::Bool))])),
     ];
-    let schema = Arc::new(Schema::optional(Kind::Struct(fields.into_iter().map(|(name, kind)| (name.into(), optional(kind))).collect())));
+    let schema =
+        Arc::new(Schema::optional(Kind::Struct(fields.into_iter().map(|(name, kind)| (name.into(), optional(kind))).collect())));
     let Made { dir: _dir, mut file } = file(&FileFormat::Parquet(Codec::Snappy));
     let full = r#"{"i":-5,"f":0.5,"b":"AQI=","n":"BNI=","day":19787,"time":3723004,"at":1709640429045,"l":[1,null,2.5],
       "m":{"k":1,"z":null},"pairs":[[7,"seven"]],"s":{"x":true}}"#;
@@ -191,7 +192,8 @@ fn unpacked(bytes: &[u8], gzip: Option<u32>) -> String {
 fn large_files_of_lines_go_to_disk_and_memory_stays_bounded() {
     for gzip in [None, Some(1)] {
         let Made { dir, mut file } = file(&FileFormat::Json { gzip });
-        let expected: Vec<String> = (0..60_000_u64).map(|n| format!("{{\"n\":{}}}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+        let expected: Vec<String> =
+            (0..60_000_u64).map(|n| format!("{{\"n\":{}}}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
         for row in &expected {
             assert_eq!(file.add(plain(row), row.len()).unwrap(), Added::Yes);
             assert!(file.memory() < 2 << 20);

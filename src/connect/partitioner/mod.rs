@@ -115,13 +115,15 @@ pub(super) fn time_of(extractor: &Extractor, record: &Record<'_>, now_ms: i64) -
         Extractor::Wallclock => Ok(now_ms),
         Extractor::Record => record.timestamp.ok_or_else(|| "timestamp.extractor=Record: the message has no time".to_owned()),
         Extractor::RecordField(name) => {
-            let wrong = |found: String| {
-                format!("timestamp.field={name}: expected milliseconds since 1970 or ISO 8601, found {found}")
-            };
+            let wrong =
+                |found: String| format!("timestamp.field={name}: expected milliseconds since 1970 or ISO 8601, found {found}");
             match record.value.value.as_ref().and_then(|value| value.at(name)) {
                 Some(Value::Number(number)) => {
                     // As Java's Number.longValue().
-                    number.as_i64().or_else(|| number.as_f64().map(|number| number as i64)).ok_or_else(|| wrong(number.to_string()))
+                    number
+                        .as_i64()
+                        .or_else(|| number.as_f64().map(|number| number as i64))
+                        .ok_or_else(|| wrong(number.to_string()))
                 }
                 Some(Value::Text(text)) => time::parse(text).ok_or_else(|| wrong(format!("{text:?}"))),
                 Some(other) => Err(wrong(other.to_string())),

@@ -72,8 +72,7 @@ const JODA: [(char, Field); 6] = [
     ('e', Field::DayOfWeek),
     ('Z', Field::Offset),
 ];
-const JAVA: [(char, Field); 4] =
-    [('y', Field::YearOfEra), ('Y', Field::WeekYear), ('u', Field::DayOfWeek), ('Z', Field::Offset)];
+const JAVA: [(char, Field); 4] = [('y', Field::YearOfEra), ('Y', Field::WeekYear), ('u', Field::DayOfWeek), ('Z', Field::Offset)];
 
 impl Pattern {
     /// A pattern of Joda-Time's `DateTimeFormat`.

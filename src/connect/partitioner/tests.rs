@@ -53,7 +53,9 @@ fn directories_of_fields() {
     ] {
         assert_eq!(fields(names).directory(&record(value), 0).unwrap(), expected, "{value}");
     }
-    for (value, expected) in [(r#"{"y":1}"#, "no such field"), (r#"{"x":1.5}"#, "expected text"), (r#"{"x":[1]}"#, "expected text")] {
+    for (value, expected) in
+        [(r#"{"y":1}"#, "no such field"), (r#"{"x":1.5}"#, "expected text"), (r#"{"x":[1]}"#, "expected text")]
+    {
         let error = fields(&["x"]).directory(&record(value), 0).unwrap_err();
         assert!(error.contains("partition.field.name=x") && error.contains(expected), "{error}");
     }
@@ -65,8 +67,20 @@ fn directories_of_time() {
     let (hour, day) = (3_600_000, 86_400_000);
     for (pattern, duration, timezone, time, expected) in [
         ("'year'=YYYY/'month'=MM/'day'=dd", day, "UTC", "2024-03-05T12:07:09Z", "year=2024/month=03/day=05"),
-        ("'year'=YYYY/'month'=MM/'day'=dd/'hour'=HH", hour, "UTC", "2024-03-05T12:59:59.999Z", "year=2024/month=03/day=05/hour=12"),
-        ("'year'=YYYY/'month'=MM/'day'=dd/'hour'=HH", hour, "America/New_York", "2024-03-05T03:00:00Z", "year=2024/month=03/day=04/hour=22"),
+        (
+            "'year'=YYYY/'month'=MM/'day'=dd/'hour'=HH",
+            hour,
+            "UTC",
+            "2024-03-05T12:59:59.999Z",
+            "year=2024/month=03/day=05/hour=12",
+        ),
+        (
+            "'year'=YYYY/'month'=MM/'day'=dd/'hour'=HH",
+            hour,
+            "America/New_York",
+            "2024-03-05T03:00:00Z",
+            "year=2024/month=03/day=04/hour=22",
+        ),
         ("'day'=dd/'hour'=HH", hour, "Asia/Kolkata", "2024-03-05T03:45:00Z", "day=05/hour=09"),
         // Twenty minutes: the first of the three.
         ("HH-mm", 1_200_000, "UTC", "2024-03-05T12:19:59Z", "12-00"),

@@ -52,6 +52,7 @@ pub(super) fn parse(text: &str) -> Option<i64> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(time.as_millisecond());
     }
-    let local = text.parse::<DateTime>().ok().or_else(|| text.parse::<Date>().ok().map(|date| date.to_datetime(Time::midnight())))?;
+    let local =
+        text.parse::<DateTime>().ok().or_else(|| text.parse::<Date>().ok().map(|date| date.to_datetime(Time::midnight())))?;
     TimeZone::UTC.to_timestamp(local).ok().map(|time| time.as_millisecond())
 }

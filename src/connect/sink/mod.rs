@@ -150,7 +150,9 @@ impl Range {
         if record.value.value.is_none() {
             return Ok(match shared.config.ignore_nulls {
                 true => Pushed::Taken { rows: 0 },
-                false => Pushed::Rejected("behavior.on.null.values=fail: the message has no value; set it to ignore to leave such out".to_owned()),
+                false => Pushed::Rejected(
+                    "behavior.on.null.values=fail: the message has no value; set it to ignore to leave such out".to_owned(),
+                ),
             });
         }
         let place = transform::apply(&shared.config.transforms, &mut record).and_then(|()| self.place(&record));
@@ -266,7 +268,9 @@ fn change(compatibility: Compatibility, record: Option<&Arc<Schema>>, file: Opti
         _ => return Change::Other,
     };
     let (Some(record), Some(file)) = (record.version, file.version) else {
-        return Change::Refused("schema.compatibility: expected schemas with a version; set it to NONE for those without".to_owned());
+        return Change::Refused(
+            "schema.compatibility: expected schemas with a version; set it to NONE for those without".to_owned(),
+        );
     };
     let ends = match compatibility {
         Compatibility::Forward => record < file,

@@ -96,12 +96,8 @@ fn rows_alone_fill_the_files() {
     assert!(due(&*range), "the offset of tombstones is committed some time");
 }
 
-const HOURLY: [(&str, &str); 4] = [
-    ("partitioner.class", "HourlyPartitioner"),
-    ("locale", "en"),
-    ("timezone", "UTC"),
-    ("rotate.interval.ms", "3000"),
-];
+const HOURLY: [(&str, &str); 4] =
+    [("partitioner.class", "HourlyPartitioner"), ("locale", "en"), ("timezone", "UTC"), ("rotate.interval.ms", "3000")];
 
 #[test]
 fn a_records_time_ends_the_files() {

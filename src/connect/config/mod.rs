@@ -1,7 +1,9 @@
 //! A connector's configuration, as Confluent documents its S3 sink, read as a whole: all that is wrong is told at once.
 
 mod converters;
+mod files;
 mod others;
+mod partitioners;
 mod reader;
 mod transforms;
 
@@ -12,7 +14,7 @@ pub use converters::{ConverterKind, ConverterSettings, Envelope};
 pub use reader::Problems;
 pub use transforms::{FieldName, Inserted, Side, TransformSettings};
 
-use super::partitioner::{Extractor, Layout, Partitioner, Pattern};
+use super::partitioner::Partitioner;
 use crate::archive::Start;
 use jiff::tz::TimeZone;
 use reader::Reader;
@@ -22,7 +24,6 @@ use std::path::Path;
 const CLASS: &str = "io.confluent.connect.s3.S3SinkConnector";
 const MIN_PART: i64 = 5 << 20;
 const MAX_PART: i64 = 2_147_483_647;
-const HOUR_MS: i64 = 3_600_000;
 
 /// A connector of the S3 sink.
 #[derive(Clone, Debug)]
@@ -196,8 +197,8 @@ impl SinkConfig {
         let reader = &mut Reader::new(given);
         let _ = reader.text("name");
         check_classes(reader);
-        let timezone = timezone(reader);
-        let partitioner = partitioner(reader, timezone.clone());
+        let timezone = partitioners::timezone(reader);
+        let partitioner = partitioners::read(reader, timezone.clone());
         let config = SinkConfig {
             name: name.to_owned(),
             topics: topics(reader),
@@ -212,10 +213,10 @@ impl SinkConfig {
             endpoint: reader.text("store.url"),
             path_style: reader.bool("s3.path.style.access.enabled", true),
             part_size: reader.number("s3.part.size", 26_214_400, MIN_PART..=MAX_PART).unsigned_abs(),
-            rotation: rotation(reader, timezone, partitioner.extractor().is_some()),
-            names: names(reader),
+            rotation: files::rotation(reader, timezone, partitioner.extractor().is_some()),
+            names: files::names(reader),
             partitioner,
-            format: format(reader),
+            format: files::format(reader),
             key_converter: ConverterSettings::read(reader, "key.converter"),
             value_converter: ConverterSettings::read(reader, "value.converter"),
             transforms: transforms::read(reader),
@@ -310,180 +311,10 @@ fn topics(reader: &mut Reader) -> Vec<String> {
     }
 }
 
-fn names(reader: &mut Reader) -> Names {
-    let delim = reader.exact("directory.delim").filter(|delim| delim != "/");
-    if let Some(delim) = delim {
-        reader.wrong("directory.delim", &delim, "/: a bucket's directories have no other");
-    }
-    let topics_dir = reader.text("topics.dir").unwrap_or_else(|| "topics".to_owned()).trim_matches('/').to_owned();
-    if topics_dir.split('/').any(|part| matches!(part, "" | "." | "..")) && !topics_dir.is_empty() {
-        reader.wrong("topics.dir", &topics_dir, "directories with one / between them, none of them . or ..");
-    }
-    let file_delim = reader.text("file.delim").unwrap_or_else(|| "+".to_owned());
-    if file_delim.contains('/') {
-        reader.wrong("file.delim", &file_delim, "text without /");
-    }
-    let pad_width = usize::try_from(reader.number("filename.offset.zero.pad.width", 10, 0..=20)).unwrap_or(10);
-    Names { topics_dir, file_delim, pad_width }
-}
-
-fn timezone(reader: &mut Reader) -> Option<TimeZone> {
-    let name = reader.text("timezone")?;
-    let zone = super::partitioner::zone(&name);
-    if zone.is_none() {
-        reader.wrong(
-            "timezone",
-            &name,
-            "a name of the time zone database, such as UTC or Europe/Berlin, or an offset such as +02:00",
-        );
-    }
-    zone
-}
-
-fn rotation(reader: &mut Reader, timezone: Option<TimeZone>, has_time: bool) -> RotationRules {
-    let flush_size = match reader.text("flush.size") {
-        None => {
-            reader.required("flush.size", "how many rows of a topic partition make its files");
-            1
-        }
-        Some(text) => match text.parse::<u64>() {
-            Ok(size) if (1..=i32::MAX.unsigned_abs().into()).contains(&size) => size,
-            _ => {
-                reader.wrong("flush.size", &text, "a whole number from 1 to 2147483647");
-                1
-            }
-        },
-    };
-    let mut interval = |key| {
-        let ms = reader.number(key, -1, -1..=i64::MAX);
-        (ms > 0).then_some(ms)
-    };
-    let (mut interval_ms, schedule_ms) = (interval("rotate.interval.ms"), interval("rotate.schedule.interval.ms"));
-    if let (Some(ms), false) = (interval_ms, has_time) {
-        let why = "has no effect: expected partitioner.class=TimeBasedPartitioner, DailyPartitioner or HourlyPartitioner, whose extractor gives the time";
-        reader.warn("rotate.interval.ms", &ms.to_string(), why);
-        interval_ms = None;
-    }
-    if schedule_ms.is_some() && timezone.is_none() {
-        let why = "timezone is not set, or wrong: expected the zone of rotate.schedule.interval.ms, such as UTC";
-        reader.problems.push(why.to_owned());
-    }
-    RotationRules { flush_size, interval_ms, schedule: schedule_ms.zip(timezone) }
-}
-
-fn format(reader: &mut Reader) -> FileFormat {
-    let level = reader.number("s3.compression.level", -1, -1..=9);
-    let is_gzip = reader.choice("s3.compression.type", false, &[("none", false), ("gzip", true)]);
-    let gzip = is_gzip.then(|| u32::try_from(level).unwrap_or(6));
-    let codecs =
-        [("snappy", Codec::Snappy), ("none", Codec::None), ("gzip", Codec::Gzip), ("lz4", Codec::Lz4), ("zstd", Codec::Zstd)];
-    let codec = reader.choice("parquet.codec", Codec::Snappy, &codecs);
-    let extension = reader.text("format.bytearray.extension").unwrap_or_else(|| ".bin".to_owned());
-    let separator = reader.exact("format.bytearray.separator").map_or_else(|| b"\n".to_vec(), String::into_bytes);
-    if extension.contains('/') {
-        reader.wrong("format.bytearray.extension", &extension, "text without /");
-    }
-    #[derive(Clone, Copy)]
-    enum Is {
-        Parquet,
-        Json,
-        Bytes,
-    }
-    let known = [
-        ("io.confluent.connect.s3.format.parquet.ParquetFormat", Is::Parquet),
-        ("io.confluent.connect.s3.format.json.JsonFormat", Is::Json),
-        ("io.confluent.connect.s3.format.bytearray.ByteArrayFormat", Is::Bytes),
-    ];
-    match reader.class("format.class", "Format", &known) {
-        Some(Is::Json) => FileFormat::Json { gzip },
-        Some(Is::Bytes) => FileFormat::ByteArray { extension, separator, gzip },
-        Some(Is::Parquet) => FileFormat::Parquet(codec),
-        None => {
-            if reader.problems.iter().all(|problem| !problem.starts_with("format.class")) {
-                reader.required("format.class", "ParquetFormat, JsonFormat or ByteArrayFormat");
-            }
-            FileFormat::Parquet(codec)
-        }
-    }
-}
-
 fn dead_letters(reader: &mut Reader) -> Option<DeadLetters> {
     let topic = reader.text("errors.deadletterqueue.topic.name");
     let headers = reader.bool("errors.deadletterqueue.context.headers.enable", false);
     let replication = reader.number("errors.deadletterqueue.topic.replication.factor", 3, -1..=32_767);
     let _ = reader.bool("errors.log.enable", false);
     topic.map(|topic| DeadLetters { topic, headers, replication: i32::try_from(replication).unwrap_or(3) })
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Division {
-    Default,
-    Field,
-    TimeBased,
-    Daily,
-    Hourly,
-}
-
-fn partitioner(reader: &mut Reader, timezone: Option<TimeZone>) -> Partitioner {
-    let package = [
-        ("io.confluent.connect.storage.partitioner.DefaultPartitioner", Division::Default),
-        ("io.confluent.connect.storage.partitioner.FieldPartitioner", Division::Field),
-        ("io.confluent.connect.storage.partitioner.TimeBasedPartitioner", Division::TimeBased),
-        ("io.confluent.connect.storage.partitioner.DailyPartitioner", Division::Daily),
-        ("io.confluent.connect.storage.partitioner.HourlyPartitioner", Division::Hourly),
-    ];
-    let division = reader.class("partitioner.class", "Partitioner", &package).unwrap_or(Division::Default);
-    let fields = reader.list("partition.field.name");
-    let duration_ms = reader.number("partition.duration.ms", -1, -1..=i64::MAX);
-    let path_format = reader.text("path.format");
-    let locale = reader.text("locale");
-    let field = reader.text("timestamp.field").unwrap_or_else(|| "timestamp".to_owned());
-    let extractor = match reader.text("timestamp.extractor").as_deref() {
-        None | Some("Wallclock") => Extractor::Wallclock,
-        Some("Record") => Extractor::Record,
-        Some("RecordField") => Extractor::RecordField(field),
-        Some(other) => {
-            reader.wrong("timestamp.extractor", other, "Wallclock, Record or RecordField");
-            Extractor::Wallclock
-        }
-    };
-    let (duration_ms, format) = match division {
-        Division::Default => return Partitioner::Default,
-        Division::Field => {
-            if fields.is_empty() {
-                reader.required("partition.field.name", "the fields of FieldPartitioner, with commas between them");
-            }
-            return Partitioner::Field(fields);
-        }
-        Division::Daily => (24 * HOUR_MS, "'year'=YYYY/'month'=MM/'day'=dd".to_owned()),
-        Division::Hourly => (HOUR_MS, "'year'=YYYY/'month'=MM/'day'=dd/'hour'=HH".to_owned()),
-        Division::TimeBased => {
-            if duration_ms <= 0 {
-                reader.wrong("partition.duration.ms", &duration_ms.to_string(), "the milliseconds of a directory, more than 0");
-            }
-            let format = path_format.unwrap_or_else(|| reader.required("path.format", "such as 'year'=YYYY/'month'=MM/'day'=dd"));
-            (duration_ms.max(1), format)
-        }
-    };
-    for (key, is_set) in [("timezone", timezone.is_some()), ("locale", locale.is_some())] {
-        if !is_set {
-            reader.problems.push(format!(
-                "{key} is not set, or wrong: expected the {key} of a partitioner by time, such as {}",
-                if key == "locale" { "en-US" } else { "UTC" }
-            ));
-        }
-    }
-    let pattern = Pattern::joda(format.trim_matches('/')).unwrap_or_else(|why| {
-        reader.wrong("path.format", &format, &why);
-        Pattern::default()
-    });
-    let is_english = locale.as_deref().is_none_or(|locale| locale.to_ascii_lowercase().starts_with("en"));
-    if !is_english && pattern.has_words() {
-        reader.wrong(
-            "locale",
-            locale.as_deref().unwrap_or_default(),
-            "en, en-US or another English one: path.format has names in it",
-        );
-    }
-    Partitioner::Time(Layout { duration_ms, pattern, timezone: timezone.unwrap_or(TimeZone::UTC), extractor })
 }

@@ -83,6 +83,8 @@ fn all_that_is_wrong_is_told_at_once() {
         ("timezone", "Mars/Olympus"),
         ("format.class", "io.confluent.connect.s3.format.avro.AvroFormat"),
         ("errors.tolerance", "some"),
+        ("topics.dir", "a/../b"),
+        ("file.delim", "a/b"),
         ("topics.regex", "a.*"),
         ("value.converter", "com.example.Protobuf"),
     ]);
@@ -94,6 +96,8 @@ fn all_that_is_wrong_is_told_at_once() {
         "timezone=\"Mars/Olympus\": expected a name of the time zone database",
         "format.class=\"io.confluent.connect.s3.format.avro.AvroFormat\": expected one of",
         "errors.tolerance=\"some\": expected one of none, all",
+        "topics.dir=\"a/../b\": expected directories with one / between them",
+        "file.delim=\"a/b\": expected text without /",
         "topics.regex=\"a.*\": expected either topics or topics.regex",
         "value.converter=\"com.example.Protobuf\": expected one of",
     ] {

@@ -5,6 +5,7 @@ use crate::connect::value::Value;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Number;
+use std::sync::Arc;
 
 /// Doubles that JSON has no number for.
 const NOT_FINITE: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
@@ -40,38 +41,46 @@ pub(in crate::connect) fn conform(value: Value, schema: &Schema) -> Result<Value
             let items = items.map(|(at, item)| conform(item, element).map_err(|why| format!("[{at}]{why}")));
             Ok(Value::List(items.collect::<Result<_, _>>()?))
         }
-        (Kind::Map(keys, values), Value::Record(fields)) if keys.kind == Kind::String => {
-            let fields = fields.into_iter().map(|(name, value)| {
-                let value = conform(value, values).map_err(|why| format!(".{name}{why}"))?;
-                Ok((name, value))
-            });
-            Ok(Value::Record(fields.collect::<Result<_, String>>()?))
-        }
-        (Kind::Map(keys, values), Value::List(pairs)) => {
-            let pairs = pairs.into_iter().map(|pair| match pair {
-                Value::List(pair) => match <[Value; 2]>::try_from(pair) {
-                    Ok([key, value]) => Ok(Value::List(vec![conform(key, keys)?, conform(value, values)?])),
-                    Err(pair) => found(&Value::List(pair)),
-                },
-                other => found(&other),
-            });
-            Ok(Value::List(pairs.collect::<Result<_, String>>()?))
-        }
-        (Kind::Struct(fields), Value::Record(mut given)) => {
-            let mut out = Vec::with_capacity(fields.len());
-            for (at, (name, schema)) in fields.iter().enumerate() {
-                // Nearly always in the schema's order; what is taken out leaves its place behind.
-                let place = match given.get(at) {
-                    Some((known, _)) if known == name => Some(at),
-                    _ => given.iter().position(|(known, _)| known == name),
-                };
-                let value = place.map_or(Value::Null, |place| std::mem::replace(&mut given[place].1, Value::Null));
-                out.push((name.clone(), conform(value, schema).map_err(|why| format!(".{name}{why}"))?));
-            }
-            Ok(Value::Record(out))
-        }
+        (Kind::Map(keys, values), Value::Record(fields)) if keys.kind == Kind::String => named(fields, values),
+        (Kind::Map(keys, values), Value::List(given)) => pairs(given, keys, values),
+        (Kind::Struct(fields), Value::Record(given)) => record(given, fields),
         (_, value) => found(&value),
     }
+}
+
+/// A map whose keys are text.
+fn named(fields: Vec<(String, Value)>, values: &Schema) -> Result<Value, String> {
+    let fields = fields.into_iter().map(|(name, value)| {
+        let value = conform(value, values).map_err(|why| format!(".{name}{why}"))?;
+        Ok((name, value))
+    });
+    Ok(Value::Record(fields.collect::<Result<_, String>>()?))
+}
+
+/// A map with other keys: an array of pairs.
+fn pairs(given: Vec<Value>, keys: &Schema, values: &Schema) -> Result<Value, String> {
+    let pairs = given.into_iter().map(|pair| match pair {
+        Value::List(pair) => match <[Value; 2]>::try_from(pair) {
+            Ok([key, value]) => Ok(Value::List(vec![conform(key, keys)?, conform(value, values)?])),
+            Err(_) => Err(": expected a map's key and value, found another number of items".to_owned()),
+        },
+        other => Err(format!(": expected a map's key and value, found {}", short(&other))),
+    });
+    Ok(Value::List(pairs.collect::<Result<_, String>>()?))
+}
+
+fn record(mut given: Vec<(String, Value)>, fields: &[(String, Arc<Schema>)]) -> Result<Value, String> {
+    let mut out = Vec::with_capacity(fields.len());
+    for (at, (name, schema)) in fields.iter().enumerate() {
+        // Nearly always in the schema's order; what is taken out leaves its place behind.
+        let place = match given.get(at) {
+            Some((known, _)) if known == name => Some(at),
+            _ => given.iter().position(|(known, _)| known == name),
+        };
+        let value = place.map_or(Value::Null, |place| std::mem::replace(&mut given[place].1, Value::Null));
+        out.push((name.clone(), conform(value, schema).map_err(|why| format!(".{name}{why}"))?));
+    }
+    Ok(Value::Record(out))
 }
 
 fn fits(number: &Number, bits: u8) -> bool {

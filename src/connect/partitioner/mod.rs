@@ -80,7 +80,7 @@ impl Layout {
             .map_err(|_| format!("timestamp={time_ms} is no time: expected milliseconds since 1970"))?;
         let text = self.pattern.format(&begin.to_zoned(self.timezone.clone()));
         // The pattern's own slashes make directories; names of zones have some too, and no part may lead elsewhere.
-        Ok(text.split('/').map(escaped).collect::<Vec<_>>().join("/"))
+        Ok(text.split('/').filter(|part| !part.is_empty()).map(escaped).collect::<Vec<_>>().join("/"))
     }
 }
 

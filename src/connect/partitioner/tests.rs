@@ -48,6 +48,7 @@ fn directories_of_fields() {
         (&["x"], r#"{"x":null}"#, "x=null"),
         (&["x"], r#"{"x":""}"#, "x="),
         (&["x"], r#"{"x":"a/../b"}"#, "x=a%2F..%2Fb"),
+        (&["x"], r#"{"x":"a\nb"}"#, "x=a%0Ab"),
         (&["x"], r#"{"x":".."}"#, "x=%2E%2E"),
         (&["x"], r#"{"x":"../../etc"}"#, "x=..%2F..%2Fetc"),
     ] {
@@ -97,6 +98,7 @@ fn directories_of_time() {
     }
     assert_eq!(layout("ZZZ", hour, "Europe/Berlin").directory(&record("{}"), 0).unwrap(), "Europe/Berlin");
     assert_eq!(layout("'..'/YYYY", hour, "UTC").directory(&record("{}"), 0).unwrap(), "%2E%2E/1970");
+    assert_eq!(layout("YYYY//MM", hour, "UTC").directory(&record("{}"), 0).unwrap(), "1970/01");
     assert!(layout("YYYY", hour, "UTC").directory(&record("{}"), i64::MAX).unwrap_err().contains("is no time"));
 }
 

@@ -92,7 +92,11 @@ impl Partition {
             }
         };
         match encoder.push(message)? {
-            Pushed::Rotate => return Ok(Taken::RotateFirst),
+            Pushed::Rotate => {
+                // A planned end that is not reached was planned under other settings: the range is planned anew.
+                self.from.end = None;
+                return Ok(Taken::RotateFirst);
+            }
             Pushed::Taken { rows } => self.took(message, rows, now),
             Pushed::Rejected(reason) => {
                 self.took(message, 0, now);

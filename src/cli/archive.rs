@@ -3,6 +3,7 @@
 use super::load;
 use super::signals::Signals;
 use crate::archive::{Archiver, Counters, Job, metrics};
+use crate::connect;
 use crate::error::{Error, ErrorKind};
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -25,6 +26,9 @@ pub(super) struct Arguments {
     /// The configuration file (else the file that PREDLOG_CONFIG names, else the defaults)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Archive as this configuration of Kafka Connect's S3 sink says, with the brokers of [kafka]
+    #[arg(long, value_name = "FILE")]
+    connect: Option<PathBuf>,
     /// Store what the topics have now, then end
     #[arg(long)]
     until_end: bool,
@@ -32,7 +36,15 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let config = load(arguments.config, None, None)?;
-    let archiver = Archiver::new(Job::predictions(&config, arguments.until_end)?);
+    let job = match &arguments.connect {
+        Some(path) => {
+            let sink = connect::load(path)?;
+            sink.warnings.iter().for_each(|warning| tracing::warn!(connector = sink.name, "{warning}"));
+            connect::job(&sink, &config, &|name| std::env::var(name).ok(), arguments.until_end)?
+        }
+        None => Job::predictions(&config, arguments.until_end)?,
+    };
+    let archiver = Archiver::new(job);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

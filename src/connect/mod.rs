@@ -1,0 +1,20 @@
+//! Kafka Connect without Kafka Connect: its S3 sink's configuration and its REST API, over the [archiver](crate::archive).
+
+pub mod config;
+mod convert;
+mod dead_letters;
+mod file;
+mod job;
+pub mod partitioner;
+mod record;
+mod schema;
+mod sink;
+mod transform;
+mod value;
+
+pub use config::{Problems, SinkConfig, load};
+pub use job::job;
+pub use record::{Part, Record};
+pub use schema::{Kind, Schema};
+pub use sink::S3Sink;
+pub use value::Value;

@@ -10,6 +10,8 @@ pub mod batch;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "connect")]
+pub mod connect;
 pub mod error;
 pub mod format;
 mod json;

@@ -23,6 +23,8 @@ const CLASS: &str = "io.confluent.connect.s3.S3SinkConnector";
 enum Differs {
     /// Connect has a 500 with a parser's or the machine's text: here it is a 400, whose message says what was expected.
     Defect,
+    /// The tasks are there already, which Connect makes a moment later.
+    Tasks,
     /// Only the keys of the body, and the types of their values, are the same.
     Shape,
     /// The message is the same up to `available connectors are: `.
@@ -53,6 +55,8 @@ const DIFFERENT: &[(&str, Differs, &str)] = &[
     ("033", Differs::Defect, "500 for a body without a configuration"),
     ("037", Differs::Defect, "500 for a configuration that is null"),
     ("046", Differs::PluginList, "there is one plugin here"),
+    ("062", Differs::Tasks, "Connect had not made the tasks yet when it was asked"),
+    ("072", Differs::Tasks, "Connect had not made the tasks yet when it was asked"),
     ("099", Differs::Defect, "500 for a body that is not JSON"),
     ("100", Differs::Defect, "500 for an array as the body"),
     ("102", Differs::Defect, "500 for an empty body"),
@@ -314,6 +318,11 @@ fn compare(answer: &Answer, recorded: &Value, differs: Option<Differs>) -> Resul
             same("error_code", &answer.body["error_code"], &json!(400))?;
             same("shape", &shape(&answer.body), &json!({"error_code": "number", "message": "string"}))
         }
+        Some(Differs::Tasks) => {
+            let mut body = body;
+            body["tasks"] = (0..2).map(|task| json!({"connector": body["name"], "task": task})).collect();
+            same("body", &plain(&answer.body), &plain(&body))
+        }
         Some(Differs::Shape) => {
             let first =
                 |body: &Value| body.as_object().map_or_else(|| body[0].clone(), |map| map.values().next().unwrap().clone());
@@ -378,4 +387,92 @@ async fn every_recorded_case_is_answered_as_a_real_worker_did() {
     let (all, different) = (passed + failed.len(), DIFFERENT.len());
     writeln!(told, "{passed} of {all} recorded cases pass, {different} of them as far as they can be the same").unwrap();
     assert_eq!((failed.len(), all), (0, 129), "{}", failed.join("\n"));
+}
+
+#[tokio::test]
+async fn connectors_are_there_after_a_restart_and_do_what_they_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = Worker::open(dir.path());
+    for (name, state) in [("runs", "RUNNING"), ("pauses", "PAUSED"), ("stops", "STOPPED"), ("gone", "RUNNING")] {
+        let answer = worker.send("POST", "/connectors", json!({"name": name, "config": config(), "initial_state": state})).await;
+        assert_eq!(answer.status, StatusCode::CREATED);
+    }
+    for (method, path) in [("DELETE", "gone"), ("PUT", "pauses/resume"), ("PUT", "pauses/pause")] {
+        assert!(worker.ask(method, &format!("/connectors/{path}"), &[], "").await.status.is_success());
+    }
+    let everything = "/connectors?expand=status&expand=info";
+    let before = worker.get(everything).await.body;
+    assert_eq!(worker.tasks.running(), ["runs"]);
+    drop(worker);
+    let again = Worker::open(dir.path());
+    assert_eq!(again.tasks.running(), ["runs"]);
+    assert_eq!(again.get(everything).await.body, before);
+    let status = &before["pauses"]["status"];
+    assert_eq!((&status["connector"]["state"], &status["tasks"][1]["state"]), (&json!("PAUSED"), &json!("PAUSED")));
+    assert_eq!(before["stops"]["info"]["tasks"], json!([]));
+}
+
+#[tokio::test]
+async fn a_connector_that_failed_is_restarted_by_its_tasks_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = Worker::open(dir.path());
+    let mut failing = config();
+    failing["topics.dir"] = json!("/no/such/dir");
+    worker.send("PUT", "/connectors/a/config", failing.clone()).await;
+    let status = worker.get("/connectors/a/status").await.body;
+    assert_eq!((&status["connector"]["state"], &status["tasks"][0]["state"]), (&json!("RUNNING"), &json!("FAILED")));
+    assert_eq!(status["tasks"][0]["trace"], "cannot write to /no/such/dir");
+    worker.tasks.stop("a");
+    assert_eq!(worker.ask("POST", "/connectors/a/restart", &[], "").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(worker.tasks.running(), [""; 0]);
+    let answer = worker.ask("POST", "/connectors/a/tasks/7/restart", &[], "").await;
+    assert_eq!((answer.status, &answer.body["message"]), (StatusCode::NOT_FOUND, &json!("Unknown task: a-7")));
+    assert_eq!(worker.ask("POST", "/connectors/a/tasks/1/restart", &[], "").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(worker.tasks.running(), ["a"]);
+}
+
+#[tokio::test]
+async fn wrong_values_are_named_and_no_secret_is_told_by_a_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = Worker::open(dir.path());
+    let mut wrong = config();
+    let given = [("flush.size", "0"), ("s3.part.size", "5"), ("parquet.codec", "rar"), ("tasks.max", "99999"), ("name", "v")];
+    for (key, value) in given.into_iter().chain([("aws.secret.access.key", "hunter2")]) {
+        wrong[key] = json!(value);
+    }
+    wrong.as_object_mut().unwrap().remove("s3.bucket.name");
+    let answer = worker.send("PUT", "/connector-plugins/S3Sink/config/validate", wrong).await;
+    assert_eq!((answer.status, &answer.body["error_count"]), (StatusCode::OK, &json!(5)));
+    let text = answer.body.to_string();
+    for expected in [
+        "Invalid value 0 for configuration flush.size: Value must be at least 1",
+        "Invalid value 5 for configuration s3.part.size: Value must be at least 5242880",
+        "Invalid value rar for configuration parquet.codec: String must be one of: none, gzip, snappy",
+        "Invalid value 99999 for configuration tasks.max: Value must be no more than 1024",
+        "Missing required configuration \\\"s3.bucket.name\\\" which has no default value.",
+        "[hidden]",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(!text.contains("hunter2"));
+    let seed: Value = serde_json::from_str(include_str!("../examples/connect/my-model-connector.json")).unwrap();
+    let answer = worker.send("PUT", "/connectors/my-model-connector/config", seed).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn requests_are_bounded_and_levels_are_applied() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = Worker::open(dir.path());
+    let large = worker.send("POST", "/connectors", json!({"name": "x".repeat(2 << 20)})).await;
+    assert_eq!((large.status, &large.body["error_code"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!(413)));
+    let answer = worker.send("POST", "/connectors", json!({"name": "a", "config": {"topics": ["t"]}})).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(answer.body["message"].as_str().unwrap().contains("the value of topics is an array"), "{}", answer.body);
+    for (name, status) in [("predlog::archive", StatusCode::OK), ("a=b,c", StatusCode::BAD_REQUEST)] {
+        assert_eq!(worker.send("PUT", &format!("/admin/loggers/{name}"), json!({"level": "debug"})).await.status, status);
+    }
+    assert_eq!(*worker.levels.lock(), ["predlog::archive=debug,info"]);
+    let level = worker.get("/admin/loggers/predlog::archive").await.body;
+    assert!(level["level"] == "DEBUG" && level["last_modified"].is_u64(), "{level}");
 }

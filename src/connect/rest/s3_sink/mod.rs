@@ -28,7 +28,13 @@ impl Validate for S3Sink {
     }
 
     fn definitions(&self) -> Vec<Definition> {
-        keys::KEYS.iter().chain(common::KEYS).map(|key| key.definition(key.name.to_owned())).collect()
+        let mut definitions: Vec<_> =
+            keys::KEYS.iter().chain(common::KEYS).map(|key| key.definition(key.name.to_owned())).collect();
+        // Defaults of the worker, not of the connector.
+        for definition in definitions.iter_mut().filter(|definition| definition.name.contains(".converter")) {
+            definition.default_value = None;
+        }
+        definitions
     }
 
     fn validate(&self, config: &Config) -> ConfigInfos {

@@ -112,6 +112,10 @@ impl Tasks for FakeTasks {
         }
     }
 
+    fn shut_down(&self) {
+        self.0.lock().values_mut().for_each(|run| run.running = false);
+    }
+
     fn failure(&self, name: &str) -> Option<String> {
         self.0.lock().get(name)?.failure.clone()
     }

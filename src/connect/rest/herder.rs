@@ -41,9 +41,7 @@ impl Herder {
     /// Ends all connectors; what they are to do stays in the store, for the next start.
     pub fn shut_down(&self) {
         let _changing = self.changing.lock();
-        for connector in self.store.all() {
-            self.tasks.stop(&connector.name);
-        }
+        self.tasks.shut_down();
     }
 
     pub(super) fn all(&self) -> Vec<Connector> {

@@ -27,6 +27,9 @@ pub trait Tasks: Send + Sync {
     /// Ends a connector, if it runs; nothing more is stored for it when this returns. What it has committed stays.
     fn stop(&self, name: &str);
 
+    /// Ends all connectors, together.
+    fn shut_down(&self);
+
     /// Why a connector's tasks have ended, when they were not told to.
     fn failure(&self, name: &str) -> Option<String>;
 

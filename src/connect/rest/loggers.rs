@@ -39,7 +39,8 @@ pub enum Level {
 }
 
 impl Level {
-    fn parse(name: &str) -> Option<Level> {
+    /// From its name, in any case.
+    pub fn parse(name: &str) -> Option<Level> {
         Some(match name.to_ascii_uppercase().as_str() {
             "OFF" => Level::Off,
             "ERROR" | "FATAL" => Level::Error,

@@ -73,9 +73,11 @@ struct Set {
     last_modified: Option<u64>,
 }
 
+type Apply = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+
 /// The levels, and who applies them.
 pub struct Loggers {
-    apply: Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+    apply: Box<Apply>,
     levels: Mutex<BTreeMap<String, Set>>,
 }
 

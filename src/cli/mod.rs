@@ -3,6 +3,7 @@
 mod archive;
 mod audit;
 mod check;
+mod connect;
 mod memory;
 mod migrate;
 mod replay;
@@ -41,6 +42,7 @@ Examples:
   predlog check --config config/kafka.toml         … or the brokers, the topic and the fallback's directory
   predlog check --config config/nats.toml          … or the servers, the stream and the fallback's directory
   predlog archive --config config/archive.toml     store the topics of Kafka mode as Parquet in a bucket
+  predlog connect --config config/kafka.toml       take S3 sink connectors on 127.0.0.1:8083, in place of Kafka Connect
   predlog audit --config config/simple.toml        prove that every accepted prediction is stored, once
   predlog replay --config config/kafka.toml        send what the brokers have refused again, once the reason is gone
   predlog migrate --from sqlite:predlog-data/predictions.db --to kafka --config config/kafka.toml
@@ -70,6 +72,9 @@ enum Command {
         after_help = "What is not stored when it stops stays in Kafka, for the next run. Any number of instances with one archive.group share the partitions."
     )]
     Archive(archive::Arguments),
+    /// Run connectors of Kafka Connect's S3 sink, and serve Connect's REST API, until SIGTERM or SIGINT
+    #[command(after_help = connect::HELP)]
+    Connect(connect::Arguments),
     /// Compare what is stored with what was accepted: by model and hour, what is missing, there twice or dropped
     #[command(
         after_help = "Exits with 0 only when every accepted record is stored once and none was dropped, with 1 when not, with 2 when asked wrongly."
@@ -104,10 +109,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = Cli::parse_from(arguments);
     // The NATS client tells of each try to connect; predlog tells once what came of it.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_filter_reloading();
+    let levels = log.reload_handle();
+    log.init();
+    let set_levels = move |directives: &str| {
+        let filter = EnvFilter::try_new(directives).map_err(|error| error.to_string())?;
+        levels.reload(filter).map_err(|error| error.to_string())
+    };
     let result = match cli.command {
         Command::Serve { config, addr, dir } => load(config, addr, dir).and_then(|config| serve::run(&config)),
         Command::Archive(arguments) => archive::run(arguments),
+        Command::Connect(arguments) => connect::run(arguments, set_levels),
         Command::Audit(arguments) => audit::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Migrate(arguments) => migrate::run(arguments),

@@ -22,7 +22,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// None now: what goes wrong with one connection ends that connection. An accept that fails is tried again.
 pub async fn serve(listener: TcpListener, state: State, stop: impl Future<Output = ()>) -> io::Result<()> {
     let (read_timeout, deadline) = (state.settings.read_timeout, state.settings.shutdown_deadline);
-    let service = TowerToHyperService::new(router(state));
+    answer(listener, router(state), read_timeout, deadline, stop).await;
+    Ok(())
+}
+
+/// The same for any router. `deadline` is how long a stop waits for those who are being answered.
+pub(crate) async fn answer(
+    listener: TcpListener,
+    router: axum::Router,
+    read_timeout: Duration,
+    deadline: Duration,
+    stop: impl Future<Output = ()>,
+) {
+    let service = TowerToHyperService::new(router);
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(read_timeout);
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -68,9 +80,8 @@ pub async fn serve(listener: TcpListener, state: State, stop: impl Future<Output
     drop(stopping);
     let all = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(deadline, all).await.is_err() {
-        tracing::warn!(?deadline, "requests were cut at server.shutdown_deadline");
+        tracing::warn!(?deadline, "requests were cut at the deadline of the shutdown");
     }
-    Ok(())
 }
 
 fn io_of(stream: TcpStream) -> TokioIo<TcpStream> {

@@ -13,6 +13,8 @@ mod routes;
 mod row;
 mod rows;
 
+#[cfg(all(feature = "cli", feature = "connect"))]
+pub(crate) use listen::answer;
 pub use listen::serve;
 
 use crate::Logger;

@@ -202,7 +202,7 @@ impl SinkConfig {
         let config = SinkConfig {
             name: name.to_owned(),
             topics: topics(reader),
-            tasks_max: usize::try_from(reader.number("tasks.max", 1, 1..=1_000)).unwrap_or(1),
+            tasks_max: usize::try_from(reader.number("tasks.max", 1, 1..=1_024)).unwrap_or(1),
             start: reader.choice(
                 "consumer.override.auto.offset.reset",
                 Start::Earliest,

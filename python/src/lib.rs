@@ -1,7 +1,10 @@
 //! The extension module `predlog._native`.
 
+mod batch;
+mod columns;
 mod encode;
 mod fields;
+mod frame;
 mod logger;
 mod outcome;
 

@@ -27,6 +27,42 @@ pub(crate) struct Given<'py> {
 }
 
 impl<'py> Given<'py> {
+    /// `others` in the order of the struct's fields.
+    pub fn new(
+        model_name: Bound<'py, PyAny>,
+        others: [Option<Bound<'py, PyAny>>; 11],
+        fields: Option<Bound<'py, PyDict>>,
+    ) -> Self {
+        let [
+            model_version,
+            id,
+            timestamp,
+            request_id,
+            row_index,
+            status_code,
+            error,
+            latency_ms,
+            sample_weight,
+            metadata,
+            traceparent,
+        ] = others;
+        Given {
+            model_name,
+            model_version,
+            id,
+            timestamp,
+            request_id,
+            row_index,
+            status_code,
+            error,
+            latency_ms,
+            sample_weight,
+            metadata,
+            traceparent,
+            fields,
+        }
+    }
+
     /// From keywords in a dict; `None` is as if it was not given.
     ///
     /// # Errors

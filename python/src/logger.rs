@@ -62,55 +62,6 @@ impl Logger {
         Ok(logger)
     }
 
-    #[pyo3(signature = (model_name, inputs, outputs=None, *, model_version=None, id=None, timestamp=None, request_id=None, row_index=None,
-        status_code=None, error=None, latency_ms=None, sample_weight=None, metadata=None, traceparent=None, **fields))]
-    #[allow(clippy::too_many_arguments, reason = "they are Python's keyword arguments")]
-    fn log<'py>(
-        &self,
-        py: Python<'py>,
-        model_name: Bound<'py, PyAny>,
-        inputs: &Bound<'py, PyAny>,
-        outputs: Option<&Bound<'py, PyAny>>,
-        model_version: Option<Bound<'py, PyAny>>,
-        id: Option<Bound<'py, PyAny>>,
-        timestamp: Option<Bound<'py, PyAny>>,
-        request_id: Option<Bound<'py, PyAny>>,
-        row_index: Option<Bound<'py, PyAny>>,
-        status_code: Option<Bound<'py, PyAny>>,
-        error: Option<Bound<'py, PyAny>>,
-        latency_ms: Option<Bound<'py, PyAny>>,
-        sample_weight: Option<Bound<'py, PyAny>>,
-        metadata: Option<Bound<'py, PyAny>>,
-        traceparent: Option<Bound<'py, PyAny>>,
-        fields: Option<Bound<'py, PyDict>>,
-    ) -> PyResult<Outcome> {
-        let context = Context::new(converter(py)?, self.strict);
-        let given = Given {
-            model_name,
-            model_version,
-            id,
-            timestamp,
-            request_id,
-            row_index,
-            status_code,
-            error,
-            latency_ms,
-            sample_weight,
-            metadata,
-            traceparent,
-            fields,
-        };
-        let fields = Fields::read(&given, &context)?;
-        let outputs = outputs.map_or_else(|| py.None().into_bound(py), Clone::clone);
-        let (inputs, outputs) = (Value { object: inputs, context: &context }, Value { object: &outputs, context: &context });
-        let outcome = self.push(py, fields.prediction(&inputs, &outputs, &fields.metadata()));
-        self.as_text.fetch_add(context.as_text.get(), Ordering::Relaxed);
-        match context.error.take() {
-            Some(error) => Err(error),
-            None => Ok(outcome.into()),
-        }
-    }
-
     /// `log_batch` of what `_columns.source()` makes, waiting up to `timeout` seconds for room in the queue. `fields` are those of all rows. Returns
     /// how many were accepted. TypeError: nothing was logged, as the columns have types that are not for this way.
     fn _log_columns<'py>(
@@ -185,6 +136,29 @@ impl Logger {
 }
 
 impl Logger {
+    /// `log()`, whose arguments `call.rs` has read.
+    pub(crate) fn log<'py>(
+        &self,
+        py: Python<'py>,
+        inputs: &Bound<'py, PyAny>,
+        outputs: Option<Bound<'py, PyAny>>,
+        given: Given<'py>,
+    ) -> PyResult<Outcome> {
+        let context = Context::new(converter(py)?, self.strict);
+        let fields = Fields::read(&given, &context)?;
+        let outputs = outputs.unwrap_or_else(|| py.None().into_bound(py));
+        let (inputs, outputs) = (Value { object: inputs, context: &context }, Value { object: &outputs, context: &context });
+        let outcome = self.push(py, fields.prediction(&inputs, &outputs, &fields.metadata()));
+        let as_text = context.as_text.get();
+        if as_text > 0 {
+            self.as_text.fetch_add(as_text, Ordering::Relaxed);
+        }
+        match context.error.take() {
+            Some(error) => Err(error),
+            None => Ok(outcome.into()),
+        }
+    }
+
     /// A fork may end the logger between its copy and the call: then the next one takes the record.
     fn push<'py>(&self, py: Python<'py>, prediction: Prediction<'_, Value<'_, 'py>, Value<'_, 'py>>) -> predlog::Outcome {
         for _ in 0..TRIES {

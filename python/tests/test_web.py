@@ -217,6 +217,12 @@ def test_the_fastapi_example(example_dir: Store) -> None:
     assert shown(example_dir.rows()[0]) == ("wine", {"alcohol": 9}, {"score": 4.5}, 200, None)
 
 
+@pytest.mark.parametrize("name", ["flask_server.py", "fastapi_server.py"])
+def test_the_readme_has_the_examples_as_they_are(name: str) -> None:
+    readme = (EXAMPLES.parent.parent / "README.md").read_text()
+    assert f"```python\n{(EXAMPLES / name).read_text()}```" in readme
+
+
 @pytest.mark.parametrize("checker", [["mypy", "--strict"], ["pyright", "--pythonpath", sys.executable]], ids=["mypy", "pyright"])
 def test_types(checker: list[str]) -> None:
     checked = [*EXAMPLES.glob("*.py"), EXAMPLES.parent / "package" / "predlog"]

@@ -125,16 +125,12 @@ impl Serialize for Value<'_, '_> {
     #[inline]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let object = self.object;
-        if let Ok(float) = object.cast_exact::<PyFloat>() {
-            serializer.serialize_f64(float.value())
+        if let Some(plain) = plain(object) {
+            plain.serialize(serializer)
         } else if let Ok(text) = object.cast_exact::<PyString>() {
             self.text(text, serializer)
-        } else if let Ok(int) = object.cast_exact::<PyInt>() {
-            self.int(int, serializer)
-        } else if let Ok(flag) = object.cast_exact::<PyBool>() {
-            serializer.serialize_bool(flag.is_true())
-        } else if object.is_none() {
-            serializer.serialize_unit()
+        } else if object.is_exact_instance_of::<PyInt>() {
+            self.large_int(serializer)
         } else {
             self.context.objects.set(self.context.objects.get() + 1);
             if self.context.objects.get() > MAX_OBJECTS {
@@ -158,14 +154,9 @@ impl<'py> Value<'_, 'py> {
         }
     }
 
-    fn int<S: Serializer>(&self, int: &Bound<'py, PyInt>, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut overflow = 0;
-        // SAFETY: `int` is a live `int`, and the thread is attached. For an `int` the call sets no exception: it says by `overflow` what does not fit.
-        let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(int.as_ptr(), &raw mut overflow) };
-        if overflow == 0 {
-            return serializer.serialize_i64(value);
-        }
-        match int.extract::<u64>() {
+    #[cold]
+    fn large_int<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.object.extract::<u64>() {
             Ok(value) => serializer.serialize_u64(value),
             Err(_) => self.unknown("an int of at most 64 bits", serializer),
         }
@@ -176,23 +167,31 @@ impl<'py> Value<'_, 'py> {
         if let Ok(dict) = object.cast::<PyDict>() {
             self.dict(dict, serializer)
         } else if let Ok(list) = object.cast::<PyList>() {
-            self.items(list.iter(), list.len(), serializer)
+            self.list(list, serializer)
         } else if let Ok(tuple) = object.cast_exact::<PyTuple>() {
-            self.items(tuple.iter(), tuple.len(), serializer)
+            self.tuple(tuple, serializer)
         } else {
             self.other(serializer)
         }
     }
 
-    fn items<S: Serializer>(
-        &self,
-        items: impl Iterator<Item = Bound<'py, PyAny>>,
-        len: usize,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        let mut sequence = serializer.serialize_seq(Some(len))?;
-        for item in items {
+    fn tuple<S: Serializer>(&self, tuple: &Bound<'py, PyTuple>, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut sequence = serializer.serialize_seq(Some(tuple.len()))?;
+        for item in tuple.iter_borrowed() {
             sequence.serialize_element(&self.of(&item))?;
+        }
+        sequence.end()
+    }
+
+    fn list<S: Serializer>(&self, list: &Bound<'py, PyList>, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut sequence = serializer.serialize_seq(Some(list.len()))?;
+        let mut at = 0;
+        while let Some(item) = item(list, at) {
+            match plain(&item) {
+                Some(plain) => sequence.serialize_element(&plain)?,
+                None => sequence.serialize_element(&self.of(&item.to_owned()))?,
+            }
+            at += 1;
         }
         sequence.end()
     }
@@ -202,6 +201,12 @@ impl<'py> Value<'_, 'py> {
         let mut at = 0;
         // PyO3's own iterator panics when the dict changes meanwhile, as another thread may do whenever a value runs Python code.
         while let Some((key, value)) = next(dict, &mut at) {
+            if let (Some(Plain::Text(key)), Some(value)) = (plain(&key), plain(&value)) {
+                map.serialize_entry(key, &value)?;
+                continue;
+            }
+            // From here on Python code may run, and take them out of the dict.
+            let (key, value) = (key.to_owned(), value.to_owned());
             let value = self.of(&value);
             match key.cast_exact::<PyString>().ok().and_then(|key| key.to_str().ok()) {
                 Some(key) => map.serialize_entry(key, &value)?,
@@ -243,9 +248,66 @@ impl<'py> Value<'_, 'py> {
     }
 }
 
-/// The entry of `dict` at `at` or behind it.
+/// What is read without a reference of one's own, as no Python code runs until it is written.
+enum Plain<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(&'a str),
+}
+
+impl Serialize for Plain<'_> {
+    #[inline]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match *self {
+            Plain::Null => serializer.serialize_unit(),
+            Plain::Bool(flag) => serializer.serialize_bool(flag),
+            Plain::Int(int) => serializer.serialize_i64(int),
+            Plain::Float(float) => serializer.serialize_f64(float),
+            Plain::Text(text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+/// The value of exactly a `float`, `str`, `int`, `bool` or None; `None` for text with lone surrogates and ints of more than 64 bits too.
 #[inline]
-fn next<'py>(dict: &Bound<'py, PyDict>, at: &mut ffi::Py_ssize_t) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+fn plain<'a>(object: &'a Bound<'_, PyAny>) -> Option<Plain<'a>> {
+    // A cast that fails costs more than a look at the type.
+    if object.is_exact_instance_of::<PyFloat>() {
+        object.cast_exact::<PyFloat>().ok().map(|float| Plain::Float(float.value()))
+    } else if object.is_exact_instance_of::<PyString>() {
+        object.cast_exact::<PyString>().ok()?.to_str().ok().map(Plain::Text)
+    } else if object.is_exact_instance_of::<PyInt>() {
+        let mut overflow = 0;
+        // SAFETY: `object` is a live `int`, and the thread is attached. For an `int` the call sets no exception: it says by `overflow` what does not fit.
+        let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(object.as_ptr(), &raw mut overflow) };
+        (overflow == 0).then_some(Plain::Int(value))
+    } else if object.is_exact_instance_of::<PyBool>() {
+        object.cast_exact::<PyBool>().ok().map(|flag| Plain::Bool(flag.is_true()))
+    } else {
+        object.is_none().then_some(Plain::Null)
+    }
+}
+
+/// The item of `list` at `at`: the list's own reference, good until Python code runs.
+#[inline]
+fn item<'a, 'py>(list: &'a Bound<'py, PyList>, at: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+    // Its length each time: it may be another one than a moment before.
+    if at >= list.len() {
+        return None;
+    }
+    // SAFETY: `list` is a live list which has such an item, and the thread is attached.
+    unsafe { Borrowed::from_ptr_or_opt(list.py(), ffi::PyList_GetItem(list.as_ptr(), at as ffi::Py_ssize_t)) }
+}
+
+/// The entry of `dict` at `at` or behind it: the dict's own references, good until Python code runs.
+#[inline]
+#[allow(clippy::type_complexity, reason = "a pair")]
+fn next<'a, 'py>(
+    dict: &'a Bound<'py, PyDict>,
+    at: &mut ffi::Py_ssize_t,
+) -> Option<(Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
     let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
     // SAFETY: `dict` is a live dict and the thread is attached, so nobody changes it during this call. Between calls it may change: `at` is checked
     // against the dict's size each time, so entries are skipped or seen twice, but none is read that is not there.
@@ -253,6 +315,6 @@ fn next<'py>(dict: &Bound<'py, PyDict>, at: &mut ffi::Py_ssize_t) -> Option<(Bou
     if found == 0 {
         return None;
     }
-    // SAFETY: both are the dict's own references, live until it changes, and are counted up here, before anything else runs.
-    unsafe { Some((Bound::from_borrowed_ptr(dict.py(), key), Bound::from_borrowed_ptr(dict.py(), value))) }
+    // SAFETY: both were set, to live objects.
+    unsafe { Some((Borrowed::from_ptr(dict.py(), key), Borrowed::from_ptr(dict.py(), value))) }
 }

@@ -1,29 +1,97 @@
 //! What `log()` was given beside inputs and outputs, as the types that a record has.
 
-use crate::encode::{Context, Value};
+use crate::encode::Context;
 use predlog::Prediction;
 use predlog::clock::Timestamp;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
+use serde::Serialize;
 use std::borrow::Cow;
 
-type Object<'a, 'py> = &'a Bound<'py, PyAny>;
-
 /// As they came from Python.
-pub(crate) struct Given<'a, 'py> {
-    pub model_name: Object<'a, 'py>,
-    pub model_version: Option<Object<'a, 'py>>,
-    pub id: Option<Object<'a, 'py>>,
-    pub timestamp: Option<Object<'a, 'py>>,
-    pub request_id: Option<Object<'a, 'py>>,
-    pub row_index: Option<Object<'a, 'py>>,
-    pub status_code: Option<Object<'a, 'py>>,
-    pub error: Option<Object<'a, 'py>>,
-    pub latency_ms: Option<Object<'a, 'py>>,
-    pub sample_weight: Option<Object<'a, 'py>>,
-    pub metadata: Option<Object<'a, 'py>>,
-    pub traceparent: Option<Object<'a, 'py>>,
-    pub fields: Option<&'a Bound<'py, PyDict>>,
+pub(crate) struct Given<'py> {
+    pub model_name: Bound<'py, PyAny>,
+    pub model_version: Option<Bound<'py, PyAny>>,
+    pub id: Option<Bound<'py, PyAny>>,
+    pub timestamp: Option<Bound<'py, PyAny>>,
+    pub request_id: Option<Bound<'py, PyAny>>,
+    pub row_index: Option<Bound<'py, PyAny>>,
+    pub status_code: Option<Bound<'py, PyAny>>,
+    pub error: Option<Bound<'py, PyAny>>,
+    pub latency_ms: Option<Bound<'py, PyAny>>,
+    pub sample_weight: Option<Bound<'py, PyAny>>,
+    pub metadata: Option<Bound<'py, PyAny>>,
+    pub traceparent: Option<Bound<'py, PyAny>>,
+    pub fields: Option<Bound<'py, PyDict>>,
+}
+
+impl<'py> Given<'py> {
+    /// `others` in the order of the struct's fields.
+    pub fn new(
+        model_name: Bound<'py, PyAny>,
+        others: [Option<Bound<'py, PyAny>>; 11],
+        fields: Option<Bound<'py, PyDict>>,
+    ) -> Self {
+        let [
+            model_version,
+            id,
+            timestamp,
+            request_id,
+            row_index,
+            status_code,
+            error,
+            latency_ms,
+            sample_weight,
+            metadata,
+            traceparent,
+        ] = others;
+        Given {
+            model_name,
+            model_version,
+            id,
+            timestamp,
+            request_id,
+            row_index,
+            status_code,
+            error,
+            latency_ms,
+            sample_weight,
+            metadata,
+            traceparent,
+            fields,
+        }
+    }
+
+    /// From keywords in a dict; `None` is as if it was not given.
+    ///
+    /// # Errors
+    /// TypeError, when the model's name is missing.
+    pub fn from_keywords(keywords: &Bound<'py, PyDict>) -> PyResult<Self> {
+        let others = keywords.copy()?;
+        let take = |name: &str| -> PyResult<Option<Bound<'py, PyAny>>> {
+            let value = others.get_item(name)?;
+            if value.is_some() {
+                others.del_item(name)?;
+            }
+            Ok(value.filter(|value| !value.is_none()))
+        };
+        Ok(Given {
+            model_name: take("model_name")?.ok_or_else(|| PyTypeError::new_err("model_name is missing: expected a str"))?,
+            model_version: take("model_version")?,
+            id: take("id")?,
+            timestamp: take("timestamp")?,
+            request_id: take("request_id")?,
+            row_index: take("row_index")?,
+            status_code: take("status_code")?,
+            error: take("error")?,
+            latency_ms: take("latency_ms")?,
+            sample_weight: take("sample_weight")?,
+            metadata: take("metadata")?,
+            traceparent: take("traceparent")?,
+            fields: Some(others),
+        })
+    }
 }
 
 /// As the record has them. What does not fit its field becomes metadata of its name.
@@ -46,31 +114,31 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// # Errors
     /// With `strict`, a value that does not fit its field; else only exceptions that are no errors.
-    pub fn read<'py>(given: &Given<'a, 'py>, context: &Context<'py>) -> PyResult<Self> {
-        let text = |object: Option<Object<'a, 'py>>| object.map(|object| context.text(object)).transpose();
+    pub fn read<'py>(given: &'a Given<'py>, context: &Context<'py>) -> PyResult<Self> {
+        let text = |object: &'a Option<Bound<'py, PyAny>>| object.as_ref().map(|object| context.text(object)).transpose();
         let mut fields = Fields {
-            model_name: context.text(given.model_name)?,
-            model_version: text(given.model_version)?,
-            id: text(given.id)?,
-            request_id: text(given.request_id)?,
-            error: text(given.error)?,
-            traceparent: text(given.traceparent)?,
+            model_name: context.text(&given.model_name)?,
+            model_version: text(&given.model_version)?,
+            id: text(&given.id)?,
+            request_id: text(&given.request_id)?,
+            error: text(&given.error)?,
+            traceparent: text(&given.traceparent)?,
             ..Fields::default()
         };
-        fields.timestamp = fields.fit("timestamp", given.timestamp, "a datetime or seconds since 1970", context, timestamp)?;
-        fields.row_index = fields.fit("row_index", given.row_index, "an int from 0", context, |object| object.extract().ok())?;
+        fields.timestamp = fields.fit("timestamp", &given.timestamp, "a datetime or seconds since 1970", context, timestamp)?;
+        fields.row_index = fields.fit("row_index", &given.row_index, "an int from 0", context, |object| object.extract().ok())?;
         fields.status_code =
-            fields.fit("status_code", given.status_code, "an int from 0 to 65535", context, |object| object.extract().ok())?;
-        fields.latency_ms = fields.fit("latency_ms", given.latency_ms, "a float", context, |object| object.extract().ok())?;
+            fields.fit("status_code", &given.status_code, "an int from 0 to 65535", context, |object| object.extract().ok())?;
+        fields.latency_ms = fields.fit("latency_ms", &given.latency_ms, "a float", context, |object| object.extract().ok())?;
         fields.sample_weight =
-            fields.fit("sample_weight", given.sample_weight, "a float", context, |object| object.extract().ok())?;
-        if let Some(metadata) = given.metadata {
+            fields.fit("sample_weight", &given.sample_weight, "a float", context, |object| object.extract().ok())?;
+        if let Some(metadata) = &given.metadata {
             match metadata.cast::<PyDict>() {
                 Ok(metadata) => fields.add(metadata, context)?,
                 Err(_) => fields.metadata.push(("metadata".to_owned(), context.as_text(metadata, "metadata as a dict")?)),
             }
         }
-        if let Some(others) = given.fields {
+        if let Some(others) = &given.fields {
             fields.add(others, context)?;
         }
         Ok(fields)
@@ -79,10 +147,10 @@ impl<'a> Fields<'a> {
     fn fit<'py, T>(
         &mut self,
         name: &str,
-        object: Option<Object<'a, 'py>>,
+        object: &Option<Bound<'py, PyAny>>,
         expected: &str,
         context: &Context<'py>,
-        read: impl Fn(Object<'a, 'py>) -> Option<T>,
+        read: impl Fn(&Bound<'py, PyAny>) -> Option<T>,
     ) -> PyResult<Option<T>> {
         let Some(object) = object else { return Ok(None) };
         let value = read(object);
@@ -104,12 +172,12 @@ impl<'a> Fields<'a> {
         self.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
     }
 
-    pub fn prediction<'b, 'v, 'py>(
+    pub fn prediction<'b, I: Serialize, O: Serialize>(
         &'b self,
-        inputs: &'b Value<'v, 'py>,
-        outputs: &'b Value<'v, 'py>,
+        inputs: &'b I,
+        outputs: &'b O,
         metadata: &'b [(&'b str, &'b str)],
-    ) -> Prediction<'b, Value<'v, 'py>, Value<'v, 'py>> {
+    ) -> Prediction<'b, I, O> {
         let mut prediction =
             Prediction::new(&self.model_name, self.model_version.as_deref().unwrap_or_default(), inputs, outputs)
                 .metadata(metadata);

@@ -1,7 +1,11 @@
 //! The extension module `predlog._native`.
 
+mod batch;
+mod call;
+mod columns;
 mod encode;
 mod fields;
+mod frame;
 mod logger;
 mod outcome;
 
@@ -21,6 +25,7 @@ fn run(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<logger::Logger>()?;
+    call::add_log(&module.py().get_type::<logger::Logger>())?;
     module.add_class::<outcome::Outcome>()?;
     module.add_function(wrap_pyfunction!(logger::forking, module)?)?;
     module.add_function(wrap_pyfunction!(run, module)?)

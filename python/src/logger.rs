@@ -3,12 +3,14 @@
 use crate::encode::{Context, Value};
 use crate::fields::{Fields, Given};
 use crate::outcome::Outcome;
+use crate::{batch, frame};
 use parking_lot::Mutex;
 use predlog::{Config, DropReason, Guard, Prediction, Report};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -17,6 +19,10 @@ use std::time::{Duration, Instant};
 const FORK_DEADLINE: Duration = Duration::from_secs(5);
 /// `log()` waits so long for a fork that another thread is in.
 const FORK_WAIT: Duration = Duration::from_secs(6);
+/// A record finds the logger ended by a fork at most so often.
+const TRIES: u32 = 3;
+/// A year: longer ones have no end that a clock could tell.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A fork is under way: no logger may be opened, as its thread would not be there in the child.
 static FORKING: AtomicBool = AtomicBool::new(false);
@@ -56,53 +62,23 @@ impl Logger {
         Ok(logger)
     }
 
-    #[pyo3(signature = (model_name, inputs, outputs=None, *, model_version=None, id=None, timestamp=None, request_id=None, row_index=None,
-        status_code=None, error=None, latency_ms=None, sample_weight=None, metadata=None, traceparent=None, **fields))]
-    #[allow(clippy::too_many_arguments, reason = "they are Python's keyword arguments")]
-    fn log<'py>(
+    /// `log_batch` of what `_columns.source()` makes, waiting up to `timeout` seconds for room in the queue. `fields` are those of all rows. Returns
+    /// how many were accepted. TypeError: nothing was logged, as the columns have types that are not for this way.
+    fn _log_columns<'py>(
         &self,
         py: Python<'py>,
-        model_name: &Bound<'py, PyAny>,
         inputs: &Bound<'py, PyAny>,
         outputs: Option<&Bound<'py, PyAny>>,
-        model_version: Option<&Bound<'py, PyAny>>,
-        id: Option<&Bound<'py, PyAny>>,
-        timestamp: Option<&Bound<'py, PyAny>>,
-        request_id: Option<&Bound<'py, PyAny>>,
-        row_index: Option<&Bound<'py, PyAny>>,
-        status_code: Option<&Bound<'py, PyAny>>,
-        error: Option<&Bound<'py, PyAny>>,
-        latency_ms: Option<&Bound<'py, PyAny>>,
-        sample_weight: Option<&Bound<'py, PyAny>>,
-        metadata: Option<&Bound<'py, PyAny>>,
-        traceparent: Option<&Bound<'py, PyAny>>,
-        fields: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Outcome> {
+        fields: &Bound<'py, PyDict>,
+        timeout: f64,
+    ) -> PyResult<u64> {
+        let deadline = Instant::now() + seconds(timeout)?.min(MAX_TIMEOUT);
+        let (inputs, outputs) = (frame::chunks(inputs)?, outputs.map(frame::chunks).transpose()?);
         let context = Context::new(converter(py)?, self.strict);
-        let given = Given {
-            model_name,
-            model_version,
-            id,
-            timestamp,
-            request_id,
-            row_index,
-            status_code,
-            error,
-            latency_ms,
-            sample_weight,
-            metadata,
-            traceparent,
-            fields,
-        };
+        let given = Given::from_keywords(fields)?;
         let fields = Fields::read(&given, &context)?;
-        let outputs = outputs.map_or_else(|| py.None().into_bound(py), Clone::clone);
-        let (inputs, outputs) = (Value { object: inputs, context: &context }, Value { object: &outputs, context: &context });
-        let outcome = self.push(py, fields.prediction(&inputs, &outputs, &fields.metadata()))?;
         self.as_text.fetch_add(context.as_text.get(), Ordering::Relaxed);
-        match context.error.take() {
-            Some(error) => Err(error),
-            None => Ok(outcome.into()),
-        }
+        batch::log(py, self, &inputs, outputs.as_ref(), &fields, deadline)
     }
 
     /// Waits until all that was accepted is in its final place; False when `timeout` seconds were not enough.
@@ -160,22 +136,66 @@ impl Logger {
 }
 
 impl Logger {
-    fn push<'py>(
+    /// `log()`, whose arguments `call.rs` has read.
+    pub(crate) fn log<'py>(
         &self,
         py: Python<'py>,
-        prediction: Prediction<'_, Value<'_, 'py>, Value<'_, 'py>>,
-    ) -> PyResult<predlog::Outcome> {
-        // A fork may end the logger between its copy and the call: then the next one takes the record.
-        for _ in 0..3 {
+        inputs: &Bound<'py, PyAny>,
+        outputs: Option<Bound<'py, PyAny>>,
+        given: Given<'py>,
+    ) -> PyResult<Outcome> {
+        let context = Context::new(converter(py)?, self.strict);
+        let fields = Fields::read(&given, &context)?;
+        let outputs = outputs.unwrap_or_else(|| py.None().into_bound(py));
+        let (inputs, outputs) = (Value { object: inputs, context: &context }, Value { object: &outputs, context: &context });
+        let outcome = self.push(py, fields.prediction(&inputs, &outputs, &fields.metadata()));
+        let as_text = context.as_text.get();
+        if as_text > 0 {
+            self.as_text.fetch_add(as_text, Ordering::Relaxed);
+        }
+        match context.error.take() {
+            Some(error) => Err(error),
+            None => Ok(outcome.into()),
+        }
+    }
+
+    /// A fork may end the logger between its copy and the call: then the next one takes the record.
+    fn push<'py>(&self, py: Python<'py>, prediction: Prediction<'_, Value<'_, 'py>, Value<'_, 'py>>) -> predlog::Outcome {
+        for _ in 0..TRIES {
             let Some(logger) = self.current(py).ok().flatten() else { break };
             match logger.log(prediction) {
                 predlog::Outcome::Dropped(DropReason::Closed) => {}
-                outcome => return Ok(outcome),
+                outcome => return outcome,
             }
         }
-        let mut state = self.state.lock();
-        *state.past.dropped.entry(DropReason::Closed.name()).or_default() += 1;
-        Ok(predlog::Outcome::Dropped(DropReason::Closed))
+        self.drop_rows(DropReason::Closed, 1);
+        predlog::Outcome::Dropped(DropReason::Closed)
+    }
+
+    /// The same for a thread that is not attached to Python, and has time until `deadline`. `open` is its copy of the logger, kept between calls.
+    pub(crate) fn push_until<I: Serialize + Copy, O: Serialize + Copy>(
+        &self,
+        open: &mut Option<predlog::Logger>,
+        prediction: Prediction<'_, I, O>,
+        deadline: Instant,
+    ) -> predlog::Outcome {
+        for _ in 0..TRIES {
+            if open.is_none() {
+                *open = Python::attach(|py| self.current(py).ok().flatten());
+            }
+            let Some(logger) = open else { break };
+            match logger.log_until(prediction, deadline) {
+                predlog::Outcome::Dropped(DropReason::Closed) => *open = None,
+                outcome => return outcome,
+            }
+        }
+        self.drop_rows(DropReason::Closed, 1);
+        predlog::Outcome::Dropped(DropReason::Closed)
+    }
+
+    /// Counts rows that no open logger counts.
+    pub(crate) fn drop_rows(&self, reason: DropReason, rows: u64) {
+        *self.state.lock().past.dropped.entry(reason.name()).or_default() += rows;
     }
 
     /// The open logger, opened again after a fork; `None` when it was closed.

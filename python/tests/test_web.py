@@ -12,7 +12,6 @@ from typing import Any
 import flask
 import numpy as np
 import pandas as pd
-import polars as pl
 import pydantic
 import pytest
 from conftest import Store
@@ -218,21 +217,15 @@ def test_the_fastapi_example(example_dir: Store) -> None:
     assert shown(example_dir.rows()[0]) == ("wine", {"alcohol": 9}, {"score": 4.5}, 200, None)
 
 
-def test_types() -> None:
+@pytest.mark.parametrize("name", ["flask_server.py", "fastapi_server.py"])
+def test_the_readme_has_the_examples_as_they_are(name: str) -> None:
+    readme = (EXAMPLES.parent.parent / "README.md").read_text()
+    assert f"```python\n{(EXAMPLES / name).read_text()}```" in readme
+
+
+@pytest.mark.parametrize("checker", [["mypy", "--strict"], ["pyright", "--pythonpath", sys.executable]], ids=["mypy", "pyright"])
+def test_types(checker: list[str]) -> None:
     checked = [*EXAMPLES.glob("*.py"), EXAMPLES.parent / "package" / "predlog"]
-    result = subprocess.run([sys.executable, "-m", "mypy", "--strict", *map(str, checked)], capture_output=True, text=True, cwd=EXAMPLES.parent)
+    command = [sys.executable, "-m", *checker, *map(str, checked)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=EXAMPLES.parent)
     assert result.returncode == 0, result.stdout
-
-
-@pytest.mark.parametrize("kind", ["pandas", "polars", "numpy", "list"])
-def test_a_batch_is_a_record_for_each_row(store: Store, kind: str) -> None:
-    columns = {"a": list(range(10_000)), "b": [0.5] * 10_000}
-    frames = {"pandas": pd.DataFrame(columns), "polars": pl.DataFrame(columns), "numpy": np.array(columns["a"]), "list": columns["a"]}
-    with store.logger() as logger:
-        assert logger.log_batch(frames[kind], np.ones(10_000), model_name="m", model_version="1") == 10_000
-        assert logger.log_batch(frames[kind], [1], model_name="other") == 1
-    rows = [row for row in store.rows() if row["model_name"] == "m"]
-    assert sorted(row["row_index"] for row in rows) == list(range(10_000))
-    assert len({row["request_id"] for row in rows}) == 1
-    last = max(rows, key=lambda row: row["row_index"])
-    assert last["inputs"] == ({"a": 9_999, "b": 0.5} if kind in ("pandas", "polars") else 9_999) and last["outputs"] == 1.0

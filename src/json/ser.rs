@@ -173,6 +173,7 @@ impl Encoder<'_> {
         self.check();
     }
 
+    #[inline]
     fn number(&mut self, digits: &[u8]) -> Result<(), EncodeError> {
         self.out.extend_from_slice(digits);
         self.check();

@@ -125,6 +125,24 @@ impl Logger {
     ///
     /// Never panics, and never blocks but with `overflow = "block"`, up to `block_limit`.
     pub fn log<I: Serialize + ?Sized, O: Serialize + ?Sized>(&self, prediction: Prediction<'_, I, O>) -> Outcome {
+        self.log_with(prediction, None)
+    }
+
+    /// [`log`](Self::log) for those who have time, such as a batch job: while the queue is full it waits for room until `deadline`, whatever
+    /// `overflow` says. Blocks this thread.
+    pub fn log_until<I, O>(&self, prediction: Prediction<'_, I, O>, deadline: Instant) -> Outcome
+    where
+        I: Serialize + ?Sized,
+        O: Serialize + ?Sized,
+    {
+        self.log_with(prediction, Some(deadline))
+    }
+
+    fn log_with<I, O>(&self, prediction: Prediction<'_, I, O>, deadline: Option<Instant>) -> Outcome
+    where
+        I: Serialize + ?Sized,
+        O: Serialize + ?Sized,
+    {
         let shared = &*self.shared;
         let now = shared.clock.wall();
         let mut scratch = SCRATCH.take();
@@ -136,11 +154,11 @@ impl Logger {
                     shared.stats.digested.fetch_add(1, Ordering::Relaxed);
                 }
                 for (_, other) in &*self.others {
-                    if let Outcome::Dropped(reason) = other.push(&scratch) {
+                    if let Outcome::Dropped(reason) = other.push(&scratch, deadline) {
                         other.dropped(prediction.model_name, prediction.timestamp.unwrap_or(now), reason);
                     }
                 }
-                shared.push(&scratch)
+                shared.push(&scratch, deadline)
             }
             Ok(Err(invalid)) => Outcome::Dropped(DropReason::Invalid(invalid)),
             Err(_panic) => Outcome::Dropped(DropReason::Invalid(crate::record::encode::Invalid::Unserializable)),
@@ -236,7 +254,7 @@ impl Logger {
 
 impl Shared {
     #[inline]
-    fn push(&self, line: &[u8]) -> Outcome {
+    fn push(&self, line: &[u8], deadline: Option<Instant>) -> Outcome {
         match self.lanes.push(line) {
             Push::Accepted { seq, wake } => {
                 if wake {
@@ -244,16 +262,16 @@ impl Shared {
                 }
                 Outcome::Accepted { seq }
             }
-            Push::Full => self.push_to_full(line),
+            Push::Full => self.push_to_full(line, deadline),
             Push::Closed => Outcome::Dropped(DropReason::Closed),
         }
     }
 
     #[cold]
-    fn push_to_full(&self, line: &[u8]) -> Outcome {
+    fn push_to_full(&self, line: &[u8], deadline: Option<Instant>) -> Outcome {
         self.control.wake();
-        if self.settings.overflow == Overflow::Block {
-            let deadline = Instant::now() + self.settings.block_limit;
+        let block = || (self.settings.overflow == Overflow::Block).then(|| Instant::now() + self.settings.block_limit);
+        if let Some(deadline) = deadline.or_else(block) {
             while self.control.wait_for_room(deadline) {
                 match self.lanes.push(line) {
                     Push::Accepted { seq, .. } => return Outcome::Accepted { seq },

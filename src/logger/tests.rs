@@ -131,6 +131,26 @@ fn blocking_waits_for_room() {
 }
 
 #[test]
+fn who_has_time_waits_for_room_until_a_deadline() {
+    let (dir, sink) = (tempfile::tempdir().unwrap(), MemorySink::new());
+    let (logger, guard) = open(settings(Overflow::Drop, Durability::Process), dir.path(), &sink);
+    let text = json!({"text": "x".repeat(1_000)});
+    let until = |deadline| logger.log_until(Prediction::new("m", "1", &text, &0.5), deadline);
+    for _ in 0..20_000 {
+        assert!(matches!(until(Instant::now() + LONG), Outcome::Accepted { .. }), "though the lanes hold far less");
+    }
+    assert!(logger.flush(LONG));
+    sink.fail_with(Some(SinkErrorKind::Unavailable));
+    let soon = Instant::now() + Duration::from_millis(20);
+    while matches!(until(soon), Outcome::Accepted { .. }) {}
+    assert!(Instant::now() >= soon, "it is dropped when the time is over, not before");
+    sink.fail_with(None);
+    let report = guard.shutdown(LONG);
+    assert_balances(&report);
+    assert_eq!(report.dropped.values().sum::<u64>(), 1);
+}
+
+#[test]
 fn what_cannot_be_delivered_by_the_deadline_is_on_disk_and_the_next_start_delivers_it() {
     let (dir, sink) = (tempfile::tempdir().unwrap(), MemorySink::new());
     sink.fail_with(Some(SinkErrorKind::Unavailable));

@@ -51,13 +51,18 @@ class Logger(_native.Logger):
     def __init__(self, config: Config = None, *, strict: bool = False, **overrides: Any) -> None:
         """All is done by `__new__`: the extension's class has no other."""
 
-    def log_batch(self, inputs: Any, outputs: Any = None, *, model_name: str, request_id: str | None = None, **fields: Any) -> int:
+    def log_batch(
+        self, inputs: Any, outputs: Any = None, *, model_name: str, request_id: str | None = None, timeout: float = 10.0, **fields: Any
+    ) -> int:
         """Logs a record for each row of `inputs`: a frame of pandas, Polars or pyarrow, an array or a list. `outputs` has as many rows.
 
         All have the `request_id`, one is made where none is given, and each its `row_index`. Other keywords are those of `log`. Returns how many
         were accepted. Where the rows of `outputs` are another number, all is one record.
+
+        Columns of numbers, text, times, lists and structs make no Python objects, and Python's other threads run meanwhile. When the queue is full such
+        rows wait for room, all together for up to `timeout` seconds, so from async code call it by `asyncio.to_thread`.
         """
-        return log_rows(self, model_name, inputs, outputs, request_id=request_id or str(uuid.uuid4()), **fields)
+        return log_rows(self, model_name, inputs, outputs, request_id=request_id or str(uuid.uuid4()), timeout=timeout, **fields)
 
     def __enter__(self) -> Self:
         return self

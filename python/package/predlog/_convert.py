@@ -33,7 +33,8 @@ def convert(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return list(value)
     if isinstance(value, tuple):
-        return value._asdict() if hasattr(value, "_asdict") else tuple(value)
+        as_dict = getattr(value, "_asdict", None)
+        return tuple(value) if as_dict is None else as_dict()
     if isinstance(value, float):
         return float(value)
     if isinstance(value, int):

@@ -1,10 +1,12 @@
-"""Frames, arrays and lists as rows, some thousands at a time."""
+"""Frames, arrays and lists as records: by columns where they have columns, else by rows, some thousands at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
+
+from ._columns import source
 
 if TYPE_CHECKING:
     from . import Logger
@@ -42,11 +44,22 @@ def _slice(values: Any, start: int, length: int) -> Any:
     return part.tolist() if hasattr(part, "tolist") else part
 
 
-def log_rows(logger: Logger, model_name: str, inputs: Any, outputs: Any, names: Any = None, **fields: Any) -> int:
+def log_rows(
+    logger: Logger, model_name: str, inputs: Any, outputs: Any, names: Any = None, timeout: float = 0.0, **fields: Any
+) -> int:
     """A record for each row, with its `row_index`; returns how many were accepted. What has no rows is one record."""
     total = count(inputs)
     if total is None or isinstance(inputs, (str, bytes, dict)) or outputs is not None and count(outputs) != total:
         return int(bool(logger.log(model_name, inputs, outputs, row_index=0, **fields)))
+    try:
+        columns = source(inputs, names), None if outputs is None else source(outputs)
+    except Exception:  # Whatever the library raises: then they are no columns.
+        columns = None
+    if columns is not None:
+        try:
+            return logger._log_columns(*columns, {"model_name": model_name, **fields}, timeout)
+        except TypeError:
+            pass  # Nothing was logged: a type that only Python makes plain, such as a map.
     results = repeat(None) if outputs is None else rows(outputs)
     accepted = 0
     for index, (row, result) in enumerate(zip(rows(inputs, names), chain(results, repeat(None)))):

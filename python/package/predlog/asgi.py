@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from . import default
 from ._capture import MAX_BODY_BYTES, Call, parse
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+#: The longest that a server's stop waits until all is delivered; the rest is in the directory for the next start.
+FLUSH_SECONDS = 5.0
+
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
@@ -37,6 +41,9 @@ class PredictionLogMiddleware:
         self.logger = logger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, self._at_the_end(send))
+            return
         if scope["type"] != "http" or not (self.templates or scope["path"] in self.routes):
             await self.app(scope, receive, send)
             return
@@ -53,6 +60,15 @@ class PredictionLogMiddleware:
             if model_name is not None:
                 call.model_name = model_name
                 exchange.log(call, error)
+
+    def _at_the_end(self, send: Send) -> Send:
+        async def delivering(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                # uvicorn ends by the signal that it got, so that Python's atexit does not run. No request waits for this any more.
+                (self.logger or default()).flush(FLUSH_SECONDS)
+            await send(message)
+
+        return delivering
 
     def _model_name(self, scope: Scope) -> str | None:
         template = getattr(scope.get("route"), "path", None)
@@ -125,15 +141,16 @@ def log_predictions(*, model_name: str, model_version: str | None = None, logger
                 with _Logged(Call(model_name, model_version, logger), arguments, keywords) as watched:
                     watched.outputs = await handler(*arguments, **keywords)
                 return watched.outputs
-        else:
 
-            @functools.wraps(handler)
-            def logged(*arguments: Any, **keywords: Any) -> Any:
-                with _Logged(Call(model_name, model_version, logger), arguments, keywords) as watched:
-                    watched.outputs = handler(*arguments, **keywords)
-                return watched.outputs
+            return cast(Handler, logged)
 
-        return cast(Handler, logged)
+        @functools.wraps(handler)
+        def logged_sync(*arguments: Any, **keywords: Any) -> Any:
+            with _Logged(Call(model_name, model_version, logger), arguments, keywords) as watched:
+                watched.outputs = handler(*arguments, **keywords)
+            return watched.outputs
+
+        return cast(Handler, logged_sync)
 
     return decorate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import flask
 from werkzeug.exceptions import HTTPException
@@ -13,8 +13,6 @@ from ._capture import MAX_BODY_BYTES, Call, parse
 
 if TYPE_CHECKING:
     from . import Logger
-
-View = TypeVar("View", bound=Callable[..., Any])
 
 
 class PredictionLog:
@@ -66,10 +64,10 @@ class PredictionLog:
 
 def log_predictions(
     *, model_name: str, model_version: str | None = None, logger: Logger | None = None
-) -> Callable[[View], Callable[..., flask.Response]]:
+) -> Callable[[Callable[..., Any]], Callable[..., flask.Response]]:
     """Logs each call of a view. It stands below `@app.route`."""
 
-    def decorate(view: View) -> Callable[..., flask.Response]:
+    def decorate(view: Callable[..., Any]) -> Callable[..., flask.Response]:
         @functools.wraps(view)
         def logged(*arguments: Any, **keywords: Any) -> flask.Response:
             call = Call(model_name, model_version, logger)

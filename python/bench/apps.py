@@ -1,0 +1,93 @@
+"""The servers of `servers.py`: Flask and FastAPI, each with the logging that the variable LOGGING names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from flask import Flask, request
+
+LOGGING = os.environ.get("LOGGING", "none")
+BROKERS = os.environ.get("BROKERS", "")
+TOPIC = "bench"
+Send = Callable[[dict[str, Any], dict[str, float]], None]
+
+
+def nothing(_inputs: dict[str, Any], _outputs: dict[str, float]) -> None:
+    """No logging."""
+
+
+def sender() -> Send:
+    """What a handler calls beside its answer."""
+    if LOGGING == "confluent-kafka":
+        from confluent_kafka import Producer
+
+        producer = Producer({"bootstrap.servers": BROKERS, "linger.ms": 10, "compression.type": "lz4"})
+
+        def send(inputs: dict[str, Any], outputs: dict[str, float]) -> None:
+            producer.produce(TOPIC, orjson.dumps({"inputs": inputs, "outputs": outputs}))
+            producer.poll(0)
+
+        return send
+    if LOGGING == "kafka-python":
+        from kafka import KafkaProducer
+
+        sync = KafkaProducer(bootstrap_servers=BROKERS, linger_ms=10, value_serializer=orjson.dumps)
+        return lambda inputs, outputs: sync.send(TOPIC, {"inputs": inputs, "outputs": outputs}) and None
+    if LOGGING.startswith("predlog"):
+        import predlog
+
+        logger = predlog.init({"mode": "kafka", "kafka": {"brokers": BROKERS, "topic": TOPIC}} if LOGGING == "predlog-kafka" else None)
+
+        def log(inputs: dict[str, Any], outputs: dict[str, float]) -> None:
+            logger.log(model_name="wine", model_version="1", inputs=inputs, outputs=outputs, status_code=200)
+
+        return log
+    return nothing
+
+
+def score(inputs: dict[str, Any]) -> dict[str, float]:
+    return {"score": sum(inputs.values())}
+
+
+flask_app = Flask(__name__)
+flask_send = sender() if os.environ.get("FRAMEWORK") == "flask" else nothing
+
+
+@flask_app.post("/predict")
+def flask_predict() -> dict[str, float]:
+    inputs = request.get_json()
+    outputs = score(inputs)
+    flask_send(inputs, outputs)
+    return outputs
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.send = app.state.asend = None
+    if LOGGING == "aiokafka":
+        from aiokafka import AIOKafkaProducer
+
+        producer = AIOKafkaProducer(bootstrap_servers=BROKERS, linger_ms=10, value_serializer=orjson.dumps)
+        await producer.start()
+        app.state.asend = producer.send
+    else:
+        app.state.send = sender()
+    yield
+
+
+fastapi_app = FastAPI(lifespan=lifespan)
+
+
+@fastapi_app.post("/predict")
+async def fastapi_predict(request: Request, inputs: dict[str, float]) -> dict[str, float]:
+    outputs = score(inputs)
+    if request.app.state.asend is not None:
+        await request.app.state.asend(TOPIC, {"inputs": inputs, "outputs": outputs})
+    else:
+        request.app.state.send(inputs, outputs)
+    return outputs

@@ -1,0 +1,129 @@
+//! `Logger.log` as Python calls it, by its fast convention: a function with `**fields` gets a tuple and a dict from PyO3, made for each call.
+
+use crate::fields::Given;
+use crate::logger::Logger;
+use crate::outcome::Outcome;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// All arguments that have a name; all others are metadata.
+const NAMES: [&str; 14] = [
+    "model_name",
+    "inputs",
+    "outputs",
+    "model_version",
+    "id",
+    "timestamp",
+    "request_id",
+    "row_index",
+    "status_code",
+    "error",
+    "latency_ms",
+    "sample_weight",
+    "metadata",
+    "traceparent",
+];
+/// The first ones need no name.
+const POSITIONAL: usize = 3;
+
+/// Adds the method to the class.
+pub(crate) fn add_log(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let method = ffi::PyMethodDef {
+        ml_name: c"log".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: log },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: c"Logs a prediction; other keywords become metadata.".as_ptr(),
+    };
+    // The class keeps a pointer to it, and is never gone.
+    let method = Box::leak(Box::new(method));
+    // SAFETY: `class` is a type; `method` lives for ever, and its function has the convention that its flags say.
+    let descriptor = unsafe {
+        let descriptor = ffi::PyDescr_NewMethod(class.as_type_ptr(), method);
+        Bound::from_owned_ptr_or_err(class.py(), descriptor)?
+    };
+    class.setattr("log", descriptor)
+}
+
+unsafe extern "C" fn log(
+    logger: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: Python calls this, on an attached thread.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: all of these are alive during the call, and the descriptor has checked that `logger` is a Logger; there are `count` positional arguments,
+    // and one more for each name.
+    let arguments = unsafe {
+        let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
+        let named = names.map_or(0, |names| ffi::PyTuple_Size(names.as_ptr()));
+        let all = if arguments.is_null() { &[] } else { std::slice::from_raw_parts(arguments, (count + named) as usize) };
+        Arguments { logger: Borrowed::from_ptr(py, logger), all, positional: count as usize, names }
+    };
+    let raised = match catch_unwind(AssertUnwindSafe(|| arguments.call(py))) {
+        Ok(Ok(outcome)) => return outcome.into_ptr(),
+        Ok(Err(error)) => error,
+        Err(_) => PyRuntimeError::new_err("log() panicked, which is an error in predlog"),
+    };
+    raised.restore(py);
+    std::ptr::null_mut()
+}
+
+struct Arguments<'a, 'py> {
+    logger: Borrowed<'a, 'py, PyAny>,
+    /// Positional ones, and then a value for each name.
+    all: &'a [*mut ffi::PyObject],
+    positional: usize,
+    names: Option<Borrowed<'a, 'py, PyTuple>>,
+}
+
+impl<'py> Arguments<'_, 'py> {
+    fn call(&self, py: Python<'py>) -> PyResult<Bound<'py, Outcome>> {
+        if self.positional > POSITIONAL {
+            let message =
+                format!("log() takes {POSITIONAL} positional arguments, {} were given: name the others", self.positional);
+            return Err(PyTypeError::new_err(message));
+        }
+        // SAFETY: Python's arguments are alive during the call.
+        let value = |at: usize| unsafe { Bound::from_borrowed_ptr(py, self.all[at]) };
+        let mut values: [Option<Bound<'py, PyAny>>; NAMES.len()] = Default::default();
+        for (at, slot) in values.iter_mut().enumerate().take(self.positional) {
+            *slot = Some(value(at));
+        }
+        let mut fields = None;
+        let names = self.names.iter().flat_map(|names| names.iter_borrowed());
+        for (at, name) in names.enumerate() {
+            let value = value(self.positional + at);
+            match position(&name)? {
+                Some(found) if values[found].is_some() => {
+                    return Err(PyTypeError::new_err(format!("log() got multiple values for argument '{}'", NAMES[found])));
+                }
+                Some(found) => values[found] = Some(value),
+                None => fields.get_or_insert_with(|| PyDict::new(py)).set_item(name, value)?,
+            }
+        }
+        let missing = |name: &str| PyTypeError::new_err(format!("log() is missing the argument '{name}'"));
+        let [model_name, inputs, outputs, others @ ..] = values;
+        let model_name = model_name.ok_or_else(|| missing(NAMES[0]))?;
+        let inputs = inputs.ok_or_else(|| missing(NAMES[1]))?;
+        let others = others.map(|value| value.filter(|value| !value.is_none()));
+        let outcome = self.logger.cast::<Logger>()?.get().log(py, &inputs, outputs, Given::new(model_name, others, fields))?;
+        Bound::new(py, outcome)
+    }
+}
+
+/// Which argument it is. Names in a call's source are interned, so that most often the pointers are the same.
+fn position(name: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
+    static INTERNED: PyOnceLock<[Py<PyString>; NAMES.len()]> = PyOnceLock::new();
+    let py = name.py();
+    let interned = INTERNED.get_or_init(py, || NAMES.map(|name| PyString::intern(py, name).unbind()));
+    if let Some(found) = interned.iter().position(|known| known.as_ptr() == name.as_ptr()) {
+        return Ok(Some(found));
+    }
+    let name = name.cast::<PyString>()?.to_cow()?;
+    Ok(NAMES.iter().position(|known| *known == name))
+}

@@ -10,6 +10,8 @@ pub mod batch;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "delta")]
+pub mod delta;
 pub mod error;
 pub mod format;
 mod json;

@@ -31,7 +31,9 @@ mod uploader;
 #[cfg(all(feature = "upload", feature = "sqlite"))]
 pub use self::export::SqliteFeed;
 pub use self::settings::UploadSettings;
-#[cfg(feature = "archive")]
+#[cfg(feature = "delta")]
+pub(crate) use self::location::clean;
+#[cfg(any(feature = "archive", feature = "delta"))]
 pub(crate) use self::store::Target;
 #[cfg(feature = "upload")]
 pub use self::{

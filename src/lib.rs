@@ -9,6 +9,8 @@ pub mod batch;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;
+#[cfg(feature = "delta")]
+pub mod compact;
 pub mod config;
 #[cfg(feature = "delta")]
 pub mod delta;

@@ -62,7 +62,7 @@ pub enum CommitOutcome {
 pub(super) struct RemoveFile {
     /// As it is in the log, escapes and all.
     pub raw_path: String,
-    pub size: i64,
+    pub size: u64,
     pub partition_values: BTreeMap<String, Option<String>>,
 }
 

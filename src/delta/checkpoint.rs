@@ -3,7 +3,7 @@
 use super::table::State;
 use super::{DeltaError, DeltaTable, now_millis};
 use delta_kernel::snapshot::CheckpointWriteResult;
-use object_store::{ObjectMeta, ObjectStoreExt};
+use object_store::ObjectMeta;
 use std::num::NonZero;
 use std::time::Duration;
 
@@ -55,12 +55,7 @@ impl DeltaTable {
         let files = self.files.list_log()?;
         let expired = expired(&files, now_millis(), retention);
         for file in &expired {
-            self.files.wait("delete an expired log file", async {
-                match self.files.target.store.delete(&file.location).await {
-                    Err(object_store::Error::NotFound { .. }) => Ok(()),
-                    deleted => deleted,
-                }
-            })?;
+            self.files.delete(&file.location)?;
         }
         if !expired.is_empty() {
             tracing::info!(files = expired.len(), "expired files of the log were deleted");

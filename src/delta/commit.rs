@@ -16,6 +16,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Change<'a> {
     pub commit: Commit<'a>,
     pub removes: Vec<RemoveFile>,
+    /// The version that the removed files were found in.
+    pub seen: u64,
     pub operation: &'static str,
     pub parameters: Value,
 }
@@ -28,7 +30,7 @@ impl DeltaTable {
     /// first. Nothing was written then as far as is known: the same commit may be tried again, and is stored once if it has a transaction.
     pub fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, DeltaError> {
         let parameters = json!({"mode": "Append"});
-        let change = Change { commit, removes: Vec::new(), operation: "WRITE", parameters };
+        let change = Change { commit, removes: Vec::new(), seen: 0, operation: "WRITE", parameters };
         self.commit_change(&change)
     }
 
@@ -36,6 +38,9 @@ impl DeltaTable {
     pub(super) fn commit_change(&self, change: &Change<'_>) -> Result<CommitOutcome, DeltaError> {
         let state = &mut *self.state.lock();
         self.reload_if_old(state)?;
+        if !change.removes.is_empty() && self.removed_since(state, change)? {
+            return Ok(CommitOutcome::Fenced);
+        }
         let (id, started) = (uuid::Uuid::now_v7().to_string(), Instant::now());
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, fastrand::u64(..));
         loop {
@@ -140,6 +145,17 @@ impl DeltaTable {
             }
         }
         Ok(all)
+    }
+
+    /// Whether a file that is to be removed is gone already, or may be: versions that cannot be read any more say nothing.
+    fn removed_since(&self, state: &State, change: &Change<'_>) -> Result<bool, DeltaError> {
+        for version in change.seen + 1..=state.version {
+            match self.files.read_version(version)? {
+                Some(seen) if !removed_elsewhere(&change.removes, &[seen]) => {}
+                _ => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 
     fn contended(&self, tries: u32) -> DeltaError {

@@ -2,16 +2,11 @@
 
 use super::DeltaError;
 use super::action::Seen;
-use crate::ship::Target;
+use crate::ship::objects::Objects;
 use futures_util::TryStreamExt;
-use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt, PutMode, PutOptions};
-use std::time::Duration;
-use tokio::runtime::Handle;
 
 pub(super) const LOG: &str = "_delta_log";
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What became of the put of a version.
 #[derive(Debug)]
@@ -23,30 +18,9 @@ pub(super) enum Put {
     Unknown(DeltaError),
 }
 
-/// The store below a table's directory.
-#[derive(Debug)]
-pub(super) struct Files {
-    pub target: Target,
-    pub runtime: Handle,
-}
-
-impl Files {
-    pub fn key(&self, relative: &str) -> Result<Path, DeltaError> {
-        self.target.key(relative).map_err(|error| DeltaError::Settings(format!("{}: key={relative}: {error}", self.target.shown)))
-    }
-
-    /// Waits for an answer, as long as it may take.
-    pub fn wait<T>(&self, doing: &str, answer: impl Future<Output = Result<T, object_store::Error>>) -> Result<T, DeltaError> {
-        self.runtime.block_on(async {
-            match tokio::time::timeout(PATIENCE, answer).await {
-                Ok(answer) => answer.map_err(|error| DeltaError::Store(self.target.error(doing, &error).to_string())),
-                Err(_) => Err(DeltaError::Store(format!("{}: cannot {doing}: no answer within {PATIENCE:?}", self.target.shown))),
-            }
-        })
-    }
-
+impl Objects {
     /// Puts a version's lines unless that version is there.
-    pub fn put_version(&self, version: u64, lines: &[u8]) -> Result<Put, DeltaError> {
+    pub(super) fn put_version(&self, version: u64, lines: &[u8]) -> Result<Put, DeltaError> {
         let key = self.key(&version_key(version))?;
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let mut exists = false;
@@ -62,12 +36,12 @@ impl Files {
         Ok(match put {
             Ok(()) if exists => Put::Exists,
             Ok(()) => Put::Done,
-            Err(error) => Put::Unknown(error),
+            Err(error) => Put::Unknown(error.into()),
         })
     }
 
     /// What a version says; `None` when there is no such version.
-    pub fn read_version(&self, version: u64) -> Result<Option<Seen>, DeltaError> {
+    pub(super) fn read_version(&self, version: u64) -> Result<Option<Seen>, DeltaError> {
         let key = self.key(&version_key(version))?;
         let text = self.wait("read a commit", async {
             match self.target.store.get(&key).await {
@@ -82,15 +56,14 @@ impl Files {
     }
 
     /// Whether there is a log.
-    pub fn has_log(&self) -> Result<bool, DeltaError> {
+    pub(super) fn has_log(&self) -> Result<bool, DeltaError> {
         let prefix = self.key(LOG)?;
-        self.wait("list the log", async { Ok(self.target.store.list(Some(&prefix)).try_next().await?.is_some()) })
+        Ok(self.wait("list the log", async { Ok(self.target.store.list(Some(&prefix)).try_next().await?.is_some()) })?)
     }
 
     /// The files of the log, in no order.
-    pub fn list_log(&self) -> Result<Vec<ObjectMeta>, DeltaError> {
-        let prefix = self.key(LOG)?;
-        self.wait("list the log", self.target.store.list(Some(&prefix)).try_collect())
+    pub(super) fn list_log(&self) -> Result<Vec<ObjectMeta>, DeltaError> {
+        Ok(self.list(LOG)?)
     }
 }
 

@@ -19,6 +19,7 @@ mod action;
 mod checkpoint;
 mod commit;
 mod log;
+mod optimize;
 mod schema;
 mod stats;
 mod table;
@@ -26,6 +27,8 @@ mod table;
 pub use action::{AddFile, AppTransaction, Commit, CommitOutcome};
 pub use stats::Stats;
 pub use table::{DeltaSettings, DeltaTable};
+
+use crate::ship::{UploadError, UploadErrorKind};
 
 /// Why a table could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +55,15 @@ pub enum DeltaError {
     /// Other writers were always first, for as long as the settings allow.
     #[error("{0}")]
     Contended(String),
+}
+
+impl From<UploadError> for DeltaError {
+    fn from(error: UploadError) -> Self {
+        match error.kind {
+            UploadErrorKind::Settings => DeltaError::Settings(error.message),
+            _ => DeltaError::Store(error.message),
+        }
+    }
 }
 
 /// Milliseconds since 1970.

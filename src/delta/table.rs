@@ -1,10 +1,11 @@
 //! A table that is open: where it is, and what is known of its newest version.
 
-use super::log::{Files, Put};
+use super::log::Put;
 use super::schema::delta_schema;
 use super::{DeltaError, now_millis};
 use super::action::Lines;
-use crate::ship::{Target, UploadSettings};
+use crate::ship::UploadSettings;
+use crate::ship::objects::Objects;
 use arrow_schema::{Schema as ArrowSchema, SchemaRef as ArrowSchemaRef};
 use delta_kernel::engine::arrow_conversion::TryIntoArrow;
 use delta_kernel::schema::StructType;
@@ -56,7 +57,7 @@ impl Default for DeltaSettings {
 /// Calls block, and must not come from an async task: the table has a small runtime of its own. Those of several threads take turns.
 #[derive(Debug)]
 pub struct DeltaTable {
-    pub(super) files: Files,
+    pub(super) files: Objects,
     pub(super) engine: Arc<Engine>,
     pub(super) settings: DeltaSettings,
     pub(super) state: Mutex<State>,
@@ -209,28 +210,22 @@ impl State {
 
 /// The store and what asks it, before a table is known.
 struct Opened {
-    files: Files,
+    files: Objects,
     runtime: Runtime,
     root: String,
 }
 
 impl Opened {
     fn new(store: &UploadSettings) -> Result<Self, DeltaError> {
-        let settings = |error: &dyn std::fmt::Display| DeltaError::Settings(error.to_string());
-        let root = store.root_url().map_err(|error| settings(&error))?;
-        let target = Target::open(store).map_err(|error| settings(&error))?;
-        let (Some(root), Some(target)) = (root, target) else {
-            return Err(DeltaError::Settings("upload.url is not set: expected the table's directory, s3://bucket/prefix or the like".into()));
-        };
-        if !target.conditional {
+        let (files, runtime) = Objects::open(store)?;
+        let root = store.root_url().map_err(DeltaError::Settings)?.unwrap_or_default();
+        if !files.target.conditional {
             return Err(DeltaError::Settings(format!(
                 "{}: upload.conditional_put=false: of two writers of a Delta table one would lose a commit; use a store with conditional puts",
-                target.shown
+                files.target.shown
             )));
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("predlog-delta").enable_all().build();
-        let runtime = runtime.map_err(|error| DeltaError::Settings(format!("cannot start the threads of a table: {error}")))?;
-        Ok(Opened { files: Files { target, runtime: runtime.handle().clone() }, runtime, root })
+        Ok(Opened { files, runtime, root })
     }
 
     /// Writes version 0. Another writer that was faster is as good.

@@ -18,6 +18,8 @@ pub(crate) mod expired;
 mod export;
 #[cfg(feature = "upload")]
 mod location;
+#[cfg(feature = "delta")]
+pub(crate) mod objects;
 #[cfg(feature = "cli")]
 pub(crate) mod reader;
 mod settings;

@@ -6,6 +6,7 @@
 import argparse
 import json
 import os
+from pathlib import Path
 
 
 def rows_of_delta_rs(path: str) -> list[dict]:
@@ -18,11 +19,12 @@ def rows_of_delta_rs(path: str) -> list[dict]:
 
 def rows_of_duckdb(path: str) -> list[dict]:
     import duckdb
-    from duckdb_extensions import import_extension
 
-    import_extension("delta")
+    # PyPI's package of the extension is a file beside duckdb itself.
+    beside = Path(duckdb.__file__).parent.parent
+    [extension] = beside.glob("duckdb_ext/extensions/*/*/delta.duckdb_extension")
     connection = duckdb.connect()
-    connection.execute("LOAD delta")
+    connection.execute(f"LOAD '{extension}'")
     connection.execute("SET TimeZone = 'UTC'")
     return connection.execute("SELECT * EXCLUDE (timestamp) FROM delta_scan($1)", [path]).fetch_arrow_table().to_pylist()
 

@@ -150,7 +150,24 @@ copy_spark() {
     mvn -B -f "$here/spark/pom.xml" dependency:copy-dependencies -DoutputDirectory="$1"
 }
 
-install_readers() { python_packages readers requirements.txt python; }
+install_readers() {
+    python_packages readers requirements.txt python
+    install_duckdb_delta
+}
+
+# DuckDB's delta extension is built for an older DuckDB than the venv's: both lie in a folder of their own, .cache/duckdb-delta.
+install_duckdb_delta() {
+    local target=$cache/duckdb-delta requirements=$here/requirements-duckdb-delta.txt version
+    version=$(sha256sum <"$requirements")
+    if up_to_date duckdb-delta "$target" "$version"; then
+        say "duckdb-delta: there"
+        return
+    fi
+    say "duckdb-delta: installing $(grep -v '^#' "$requirements" | tr '\n' ' ')"
+    rm -rf "$cache/stamps/duckdb-delta" "$target"
+    run_step duckdb-delta "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --target "$target" -r "$requirements"
+    printf '%s' "$version" >"$cache/stamps/duckdb-delta"
+}
 
 main() {
     local part

@@ -1,5 +1,8 @@
 //! Parquet files as predlog writes them, for tables.
 
+// Each test program compiles this module for itself and uses a part of it.
+#![allow(dead_code, reason = "a test program uses only the part of this shared module that it needs")]
+
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use object_store::{ObjectStore, ObjectStoreExt, path::Path as Key};
 use predlog::delta::{AddFile, Stats};

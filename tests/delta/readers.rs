@@ -1,7 +1,7 @@
 //! What other programs find in a table.
 
-use super::support::readers::{output, python};
-use super::support::process::cache;
+use crate::support::readers::{output, python};
+use crate::support::process::cache;
 use serde_json::Value;
 
 /// delta-rs, and DuckDB with its delta extension.

@@ -77,8 +77,9 @@ impl DeltaTable {
         let mut partitions = BTreeMap::<Values, Vec<Small>>::new();
         for file in self.files_of(snapshot)? {
             let wanted = |(column, value): (&String, &String)| file.partition_values.get(column) == Some(value);
-            // Written again, a file with deleted rows would have them again.
-            if file.modification_time > cutoff || file.dv_info.has_vector() || !options.partitions.iter().all(wanted) {
+            // Written again, a file with deleted rows would have them again. One with a URL of its own is another table's.
+            let foreign = file.dv_info.has_vector() || file.path.contains("://");
+            if foreign || file.modification_time > cutoff || !options.partitions.iter().all(wanted) {
                 continue;
             }
             let values: Values = columns.iter().map(|column| (column.clone(), file.partition_values.get(column).cloned())).collect();

@@ -23,6 +23,26 @@ impl Group {
     }
 }
 
+/// The files of a version that may become part of a larger one.
+struct Found<'a> {
+    options: &'a CompactOptions,
+    /// The latest time of a file, milliseconds since 1970.
+    cutoff: i64,
+    files: Vec<ScanFile>,
+}
+
+impl Found<'_> {
+    fn visit(&mut self, file: ScanFile) {
+        let wanted = |(column, value): (&String, &String)| file.partition_values.get(column) == Some(value);
+        let small = u64::try_from(file.size).is_ok_and(|size| size < self.options.target_bytes);
+        // Written again, a file with deleted rows would have them again. One with a URL of its own is another table's.
+        let foreign = file.dv_info.has_vector() || file.path.contains("://");
+        if small && !foreign && file.modification_time <= self.cutoff && self.options.partitions.iter().all(wanted) {
+            self.files.push(file);
+        }
+    }
+}
+
 impl DeltaTable {
     /// Puts the small files of each partition together, and commits all of it as one version whose rows are the same as before. `progress` is told after
     /// each file that was written.
@@ -72,16 +92,16 @@ impl DeltaTable {
 
     /// The groups of each partition that the options mean.
     fn plan(&self, snapshot: SnapshotRef, options: &CompactOptions) -> Result<Vec<Group>, DeltaError> {
-        let cutoff = now_millis().saturating_sub(i64::try_from(options.min_age.as_millis()).unwrap_or(i64::MAX));
+        let wrong = |error: delta_kernel::KernelError| self.wrong("list the table's files", &error);
         let columns = snapshot.table_configuration().metadata().partition_columns().to_vec();
+        let cutoff = now_millis().saturating_sub(i64::try_from(options.min_age.as_millis()).unwrap_or(i64::MAX));
+        let mut found = Found { options, cutoff, files: Vec::new() };
+        let scan = snapshot.scan_builder().build().map_err(wrong)?;
+        for metadata in scan.scan_metadata(&*self.engine).map_err(wrong)? {
+            found = metadata.map_err(wrong)?.visit_scan_files(found, Found::visit).map_err(wrong)?;
+        }
         let mut partitions = BTreeMap::<Values, Vec<Small>>::new();
-        for file in self.files_of(snapshot)? {
-            let wanted = |(column, value): (&String, &String)| file.partition_values.get(column) == Some(value);
-            // Written again, a file with deleted rows would have them again. One with a URL of its own is another table's.
-            let foreign = file.dv_info.has_vector() || file.path.contains("://");
-            if foreign || file.modification_time > cutoff || !options.partitions.iter().all(wanted) {
-                continue;
-            }
+        for file in found.files {
             let values: Values = columns.iter().map(|column| (column.clone(), file.partition_values.get(column).cloned())).collect();
             let path = self.files.key(&decoded(&file.path))?;
             partitions.entry(values).or_default().push(Small { path, bytes: u64::try_from(file.size).unwrap_or(0), name: file.path });
@@ -91,18 +111,6 @@ impl DeltaTable {
             groups(files, options.target_bytes).into_iter().map(move |files| Group { files, values: values.clone() })
         });
         Ok(groups.collect())
-    }
-
-    /// The files of a version.
-    fn files_of(&self, snapshot: SnapshotRef) -> Result<Vec<ScanFile>, DeltaError> {
-        let wrong = |error: delta_kernel::KernelError| self.wrong("list the table's files", &error);
-        let scan = snapshot.scan_builder().build().map_err(wrong)?;
-        let mut files = Vec::new();
-        for metadata in scan.scan_metadata(&*self.engine).map_err(wrong)? {
-            let push: fn(&mut Vec<ScanFile>, ScanFile) = |files, file| files.push(file);
-            files = metadata.map_err(wrong)?.visit_scan_files(files, push).map_err(wrong)?;
-        }
-        Ok(files)
     }
 
     /// Writes one file for a group, beside the first of them.

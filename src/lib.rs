@@ -9,9 +9,13 @@ pub mod batch;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;
+#[cfg(feature = "delta")]
+pub mod compact;
 pub mod config;
 #[cfg(feature = "connect")]
 pub mod connect;
+#[cfg(feature = "delta")]
+pub mod delta;
 pub mod error;
 pub mod format;
 mod json;

@@ -3,6 +3,7 @@
 mod archive;
 mod audit;
 mod check;
+mod compact;
 mod connect;
 mod memory;
 mod migrate;
@@ -47,6 +48,8 @@ Examples:
   predlog replay --config config/kafka.toml        send what the brokers have refused again, once the reason is gone
   predlog migrate --from sqlite:predlog-data/predictions.db --to kafka --config config/kafka.toml
                                                    send what was stored before to the topic
+  predlog compact --table s3://bucket/table --dry-run
+                                                   put the small files of a Delta table together
 
 RUST_LOG sets what is logged on standard error: RUST_LOG=debug, RUST_LOG=predlog=trace.";
 
@@ -86,6 +89,9 @@ enum Command {
     /// Send the history of a store to Kafka, to NATS or to the bucket
     #[command(after_help = migrate::HELP)]
     Migrate(migrate::Arguments),
+    /// Put the small files of a Delta table, or of a bucket's partitions, together
+    #[command(after_help = compact::HELP)]
+    Compact(compact::Arguments),
     /// Say what a configuration would do, and try everything that it needs
     #[command(
         after_help = "Exits with 0 when all is well, with 1 when something does not work, with 2 when the configuration is wrong."
@@ -123,6 +129,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Audit(arguments) => audit::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Migrate(arguments) => migrate::run(arguments),
+        Command::Compact(arguments) => compact::run(arguments),
         Command::Check { config } => load(config, None, None).and_then(|config| check::run(&config)),
     };
     match result {

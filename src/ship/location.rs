@@ -78,6 +78,24 @@ impl UploadSettings {
         Ok(Some(Location { scheme, bucket: bucket.to_owned(), prefix }))
     }
 
+    /// What `url` means for a client whose store begins at the bucket, or at the directory: a URL whose path is a key. `None` when nothing is uploaded.
+    #[cfg(feature = "delta")]
+    pub(crate) fn root_url(&self) -> Result<Option<String>, String> {
+        let Some(location) = self.location()? else { return Ok(None) };
+        let base = match location.scheme {
+            Scheme::File => return Ok(Some("file:///".to_owned())),
+            Scheme::S3 => format!("s3://{}", location.bucket),
+            Scheme::Gcs => format!("gs://{}", location.bucket),
+            Scheme::Azure => format!("az://{}", location.bucket),
+        };
+        let mut url = Url::parse(&base).map_err(|error| error.to_string())?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            // The empty one is the slash at the end, which says that this is a directory.
+            segments.extend(location.prefix.split('/').filter(|part| !part.is_empty())).push("");
+        }
+        Ok(Some(url.into()))
+    }
+
     /// Whether requests may go without TLS: when the endpoint says so and is on this machine, or it was allowed.
     pub(super) fn http_allowed(&self) -> Result<bool, String> {
         let Some(text) = &self.endpoint else { return Ok(false) };
@@ -111,7 +129,7 @@ fn is_loopback(url: &Url) -> bool {
 
 /// An error's text as it may be kept and shown: on one line, not endless, and its URLs without their queries (Azure's and presigned ones
 /// carry a signature there).
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     const MOST: usize = 1_000;
     let mut out = String::with_capacity(text.len().min(MOST));
     for word in text.split_whitespace() {

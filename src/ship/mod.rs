@@ -18,6 +18,8 @@ pub(crate) mod expired;
 mod export;
 #[cfg(feature = "upload")]
 mod location;
+#[cfg(feature = "delta")]
+pub(crate) mod objects;
 #[cfg(feature = "cli")]
 pub(crate) mod reader;
 mod settings;
@@ -30,8 +32,10 @@ mod uploader;
 
 #[cfg(all(feature = "upload", feature = "sqlite"))]
 pub use self::export::SqliteFeed;
+#[cfg(feature = "delta")]
+pub(crate) use self::location::clean;
 pub use self::settings::UploadSettings;
-#[cfg(feature = "archive")]
+#[cfg(any(feature = "archive", feature = "delta"))]
 pub(crate) use self::store::Target;
 #[cfg(feature = "upload")]
 pub use self::{

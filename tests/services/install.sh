@@ -5,6 +5,7 @@
 #   tests/services/install.sh readers    the Python readers alone
 #   tests/services/install.sh minio toxiproxy
 #   tests/services/install.sh kafka registry nats
+#   tests/services/install.sh spark
 #
 # What is there in the wanted version is left alone, so this is quick after the first time.
 set -euo pipefail
@@ -140,11 +141,37 @@ install_nats() {
     go_tool nats-server nats-server github.com/nats-io/nats-server/v2 "$NATS_VERSION"
 }
 
-install_readers() { python_packages readers requirements.txt python; }
+install_spark() {
+    java_files spark "$(sha256sum <"$here/spark/pom.xml")" copy_spark
+    python_packages pyspark requirements-spark.txt spark-submit
+}
+
+copy_spark() {
+    mvn -B -f "$here/spark/pom.xml" dependency:copy-dependencies -DoutputDirectory="$1"
+}
+
+install_readers() {
+    python_packages readers requirements.txt python
+    install_duckdb_delta
+}
+
+# DuckDB's delta extension is built for an older DuckDB than the venv's: both lie in a folder of their own, .cache/duckdb-delta.
+install_duckdb_delta() {
+    local target=$cache/duckdb-delta requirements=$here/requirements-duckdb-delta.txt version
+    version=$(sha256sum <"$requirements")
+    if up_to_date duckdb-delta "$target" "$version"; then
+        say "duckdb-delta: there"
+        return
+    fi
+    say "duckdb-delta: installing $(grep -v '^#' "$requirements" | tr '\n' ' ')"
+    rm -rf "$cache/stamps/duckdb-delta" "$target"
+    run_step duckdb-delta "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --target "$target" -r "$requirements"
+    printf '%s' "$version" >"$cache/stamps/duckdb-delta"
+}
 
 main() {
     local part
-    local -a known=(readers toxiproxy minio kafka registry nats) parts=("$@")
+    local -a known=(readers toxiproxy minio kafka registry nats spark) parts=("$@")
     if ((${#parts[@]} == 0)); then parts=("${known[@]}"); fi
     for part in "${parts[@]}"; do
         [[ " ${known[*]} " == *" $part "* ]] || die "unknown part '$part'; known are ${known[*]}"

@@ -18,6 +18,7 @@ pub mod readers;
 pub mod registry;
 #[cfg(feature = "upload")]
 pub mod s3;
+pub mod spark;
 pub mod toxiproxy;
 #[cfg(feature = "server")]
 pub mod web;

@@ -1,4 +1,4 @@
-//! Two million records through Kafka to Parquet, while archivers are killed with -9, more and fewer of them share the work, and the bucket's server
+//! Two million records through Kafka to Parquet, and as many to a Delta table, while archivers are killed with -9, more and fewer of them share the work, and the bucket's server
 //! is killed, slow, cut off, or answers 500 and 503: every record is stored once, and no reader ever sees a half file.
 
 mod support;
@@ -32,18 +32,34 @@ fn main() {
     if std::env::args().any(|argument| argument == "--list") {
         return;
     }
+    stored_once(Table::Parquet);
+    stored_once(Table::Delta);
+    println!("4 passed, 0 failed");
+}
+
+/// What readers are given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Table {
+    Parquet,
+    Delta,
+}
+
+fn stored_once(table: Table) {
     let kafka = Kafka::start(&Options::default());
     kafka.create_topic(TOPIC, 6);
     let mut faults = FaultyBucket::start(BUCKET);
     let work = tempfile::tempdir().expect("a directory");
     let config = work.path().join("archive.toml");
-    std::fs::write(&config, toml(&kafka, &faults, work.path())).expect("the configuration");
+    std::fs::write(&config, toml(table, &kafka, &faults, work.path())).expect("the configuration");
 
     let (done, seen) = (AtomicBool::new(false), AtomicU64::new(0));
     let logged = std::thread::scope(|scope| {
-        let minio = faults.minio.store(BUCKET);
+        let (minio, environment) = (faults.minio.store(BUCKET), faults.minio.env());
         let (done_, seen_) = (&done, &seen);
-        scope.spawn(move || read_until(minio, done_, seen_));
+        scope.spawn(move || match table {
+            Table::Parquet => read_until(minio, done_, seen_),
+            Table::Delta => read_table_until(environment, done_, seen_),
+        });
         let logging = scope.spawn(|| log(&kafka, work.path()));
         kill_archivers(&mut faults, &config);
         let logged = logging.join().expect("all is logged");
@@ -53,19 +69,24 @@ fn main() {
         logged
     });
     assert_eq!(logged, RECORDS);
-    let objects = assert_once(&faults);
-    assert_readers_agree(&faults);
-    println!("test {RECORDS} records are stored once after {KILLS} kills of 1, 3 and 2 archivers, in {objects} objects ... ok");
-    println!("test no reader saw a half file: {} objects were read while they came ... ok", seen.load(Ordering::Relaxed));
-    println!("2 passed, 0 failed");
+    let objects = assert_once(&faults, &files(table, &faults));
+    assert_readers_agree(table, &faults);
+    println!(
+        "test {table:?}: {RECORDS} records are stored once after {KILLS} kills of 1, 3 and 2 archivers, in {objects} objects ... ok"
+    );
+    println!(
+        "test {table:?}: no reader saw a half file or a row twice: {} were read while they came ... ok",
+        seen.load(Ordering::Relaxed)
+    );
 }
 
-fn toml(kafka: &Kafka, faults: &FaultyBucket, work: &Path) -> String {
+fn toml(table: Table, kafka: &Kafka, faults: &FaultyBucket, work: &Path) -> String {
     format!(
-        "mode = \"kafka\"\nledger.enabled = false\n[kafka]\nbrokers = {:?}\ntopic = {TOPIC:?}\n[archive]\ntopics = [{TOPIC:?}]\ndir = {:?}\n\
+        "mode = \"kafka\"\nledger.enabled = false\n[kafka]\nbrokers = {:?}\ntopic = {TOPIC:?}\n[archive]\ntable = {:?}\ntopics = [{TOPIC:?}]\ndir = {:?}\n\
          [kafka.properties]\n\"session.timeout.ms\" = 6000\n[rotation]\nmax_rows = 20000\nmax_age = \"2s\"\n\
          [upload]\nurl = \"s3://{BUCKET}/table\"\nendpoint = {:?}\n",
         kafka.bootstrap(),
+        format!("{table:?}").to_lowercase(),
         work.join("scratch"),
         faults.endpoint()
     )
@@ -166,14 +187,44 @@ fn read_until(store: impl ObjectStore, done: &AtomicBool, seen: &AtomicU64) {
     }
 }
 
+/// Reads the table by its log, again and again: no row is there twice in any version.
+fn read_table_until(environment: impl IntoIterator<Item = (&'static str, String)>, done: &AtomicBool, seen: &AtomicU64) {
+    let mut script = python("tests/readers/watch_delta.py");
+    script.arg(format!("s3://{BUCKET}/table/predictions")).envs(environment).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut watching = script.spawn().expect("Python starts");
+    while !done.load(Ordering::Acquire) {
+        assert_eq!(watching.try_wait().expect("it runs"), None, "it saw a row twice");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // It ends with its input, and tells how many versions it has seen.
+    drop(watching.stdin.take());
+    let told = watching.wait_with_output().expect("it ends");
+    assert!(told.status.success(), "{}", told.status);
+    seen.store(String::from_utf8_lossy(&told.stdout).trim().parse().expect("a number"), Ordering::Relaxed);
+}
+
+/// The files that readers read: all that are there, or all that the log names.
+fn files(table: Table, faults: &FaultyBucket) -> Vec<object_store::path::Path> {
+    if table == Table::Delta {
+        let mut script = python("tests/readers/read_delta.py");
+        script.args(["--reader", "delta-rs", "files", &format!("s3://{BUCKET}/table/predictions")]).envs(faults.minio.env());
+        let key =
+            |url: &str| object_store::path::Path::parse(url.strip_prefix(&format!("s3://{BUCKET}/")).expect("in the bucket"));
+        return output(script).lines().map(|url| key(url).expect("a key")).collect();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let store = faults.minio.store(BUCKET);
+    let listed: Vec<_> = runtime.block_on(store.list(Some(&"table/predictions".into())).try_collect()).expect("the objects");
+    listed.into_iter().map(|object| object.location).collect()
+}
+
 /// Each number once, with its own id and values.
-fn assert_once(faults: &FaultyBucket) -> usize {
+fn assert_once(faults: &FaultyBucket, files: &[object_store::path::Path]) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let store = faults.minio.store(BUCKET);
     let mut times = vec![0_u8; usize::try_from(RECORDS).expect("fits")];
-    let listed: Vec<_> = runtime.block_on(store.list(Some(&"table/predictions".into())).try_collect()).expect("the objects");
-    for object in &listed {
-        let bytes = runtime.block_on(async { store.get(&object.location).await?.bytes().await }).expect("an object");
+    for file in files {
+        let bytes = runtime.block_on(async { store.get(file).await?.bytes().await }).expect("an object");
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("a Parquet file").build().expect("its rows");
         for batch in reader {
             let batch = batch.expect("a batch");
@@ -190,18 +241,24 @@ fn assert_once(faults: &FaultyBucket) -> usize {
                     (ids.value(row), half.value(row), output.value(row)),
                     (&*format!("r-{number}"), number as f64 / 2.0, number)
                 );
-                assert!(n.is_valid(row), "{}", object.location);
+                assert!(n.is_valid(row), "{file}");
             }
         }
     }
     let (missing, twice) = (times.iter().filter(|&&times| times == 0).count(), times.iter().filter(|&&times| times > 1).count());
     assert_eq!((missing, twice), (0, 0), "missing and stored twice, of {RECORDS}");
-    listed.len()
+    files.len()
 }
 
-/// DuckDB reads the bucket as one table.
-fn assert_readers_agree(faults: &FaultyBucket) {
-    let mut script = python("tests/readers/count_table.py");
+/// DuckDB reads the bucket as one table, delta-rs its log.
+fn assert_readers_agree(table: Table, faults: &FaultyBucket) {
+    let mut script = match table {
+        Table::Parquet => python("tests/readers/count_table.py"),
+        Table::Delta => python("tests/readers/read_delta.py"),
+    };
+    if table == Table::Delta {
+        script.args(["--reader", "delta-rs", "count"]);
+    }
     script.arg(format!("s3://{BUCKET}/table/predictions")).envs(faults.minio.env());
     let expected = format!("{RECORDS} {RECORDS} {} {}", RECORDS * (RECORDS - 1) / 2, RECORDS.div_ceil(3));
     assert_eq!(output(script).trim(), expected, "rows, ids, the sum of n, rows of wine");

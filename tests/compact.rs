@@ -38,7 +38,7 @@ fn fill(table: &DeltaTable, path: &Path) {
             let more = if n < 5 { "" } else { r#","grapes":[{"name":"Arinto"}]"# };
             let first = n * 10 + if model == "wine" { 0 } else { 100 };
             let (encoded, add) = file(path, &mut sticky, model, "w", first..first + 10, more);
-            table.commit(Commit { adds: vec![add], schema: Some(&encoded.schema), ..Commit::default() }).unwrap();
+            table.commit(Commit { adds: vec![add], schemas: vec![&encoded.schema], ..Commit::default() }).unwrap();
         }
     }
 }
@@ -79,7 +79,7 @@ fn appends_are_no_conflict_and_a_lost_race_changes_nothing() {
     let report = table.optimize(&all(), &mut |_| {
         if once.take().is_some() {
             let (encoded, add) = file(dir.path(), &mut sticky, "wine", "late", 200..210, "");
-            let outcome = other.commit(Commit { adds: vec![add], schema: Some(&encoded.schema), ..Commit::default() }).unwrap();
+            let outcome = other.commit(Commit { adds: vec![add], schemas: vec![&encoded.schema], ..Commit::default() }).unwrap();
             assert_eq!(outcome, CommitOutcome::Committed(21));
         }
     });
@@ -88,7 +88,7 @@ fn appends_are_no_conflict_and_a_lost_race_changes_nothing() {
     assert_eq!(totals("delta-rs", path, &[]), Some(appended));
     // Small again, for two that compact at one time.
     let (encoded, add) = file(dir.path(), &mut sticky, "wine", "last", 210..220, "");
-    table.commit(Commit { adds: vec![add], schema: Some(&encoded.schema), ..Commit::default() }).unwrap();
+    table.commit(Commit { adds: vec![add], schemas: vec![&encoded.schema], ..Commit::default() }).unwrap();
     let report =
         table.optimize(&all(), &mut |_| assert_eq!(other.optimize(&all(), &mut nobody).unwrap().files_after, 1)).unwrap();
     assert_eq!((report.lost_races, report.files_after), (1, 0));

@@ -4,6 +4,7 @@
 
 #[path = "delta/files.rs"]
 mod files;
+mod support;
 
 use files::{PARTITIONS, directory, empty_schema, file};
 use predlog::delta::{AppTransaction, Commit, DeltaSettings, DeltaTable};
@@ -48,13 +49,18 @@ fn child(path: &Path, app_id: &str) {
         add.path = unique;
         let version = i64::try_from(first + ROWS).expect("a count");
         let txns = vec![AppTransaction { app_id: app_id.to_owned(), version, previous }];
-        table.commit(Commit { adds: vec![add], txns, schema: Some(&encoded.schema) }).expect("it is committed");
+        // As two that commit now and then: one that never rests would leave the other no version.
+        std::thread::sleep(Duration::from_millis(fastrand::u64(1..10)));
+        table.commit(Commit { adds: vec![add], txns, schemas: vec![&encoded.schema] }).expect("it is committed");
     }
 }
 
-fn start(path: &Path, app_id: &str) -> Child {
+/// A writer, and what ends it with this program.
+fn start(path: &Path, app_id: &str) -> (Child, Child) {
     let this = std::env::current_exe().expect("this program");
-    Command::new(this).arg("child").arg(path).arg(app_id).spawn().expect("the child starts")
+    let child = Command::new(this).arg("child").arg(path).arg(app_id).spawn().expect("the child starts");
+    let end = support::process::end_with_this_process(&child);
+    (child, end)
 }
 
 fn kills() {
@@ -71,9 +77,11 @@ fn kills() {
             }
         }
         std::thread::sleep(Duration::from_millis(fastrand::u64(0..60)));
-        for child in &mut children {
+        for (child, end) in &mut children {
             child.kill().expect("kill -9");
             child.wait().expect("it is gone");
+            drop(end.stdin.take());
+            end.wait().expect("it is gone too");
         }
     }
     let mut expected = 0;

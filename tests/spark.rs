@@ -37,7 +37,7 @@ fn write_with_predlog(table: &Path, layout: &Path) {
         let more = if first < ROWS / 2 { "" } else { r#","origin":{"country":"PT"}"# };
         let (encoded, add) = file(table, &mut sticky, "wine/é 100%", "w", first..first + 100, more);
         encoded.write(&layout.join("predictions"), &add);
-        open.commit(Commit { adds: vec![add], schema: Some(&encoded.schema), ..Commit::default() }).unwrap();
+        open.commit(Commit { adds: vec![add], schemas: vec![&encoded.schema], ..Commit::default() }).unwrap();
     }
     open.checkpoint().unwrap();
     // Spark reads the commit of a compaction, too.
@@ -96,7 +96,7 @@ fn the_job_stores_a_topic_once_and_predlog_reads_its_table() {
     let encoded = encode("wine", &mut ModelSchema::default(), &[line("wine", "w", rows, "")]);
     let add = encoded.add("wine", "one-more.parquet");
     encoded.write(&table, &add);
-    open.commit(Commit { adds: vec![add], schema: Some(&encoded.schema), ..Commit::default() }).unwrap();
+    open.commit(Commit { adds: vec![add], schemas: vec![&encoded.schema], ..Commit::default() }).unwrap();
     assert!(open.schema().unwrap().field_with_name("inputs_json").is_ok());
 }
 

@@ -4,7 +4,9 @@ use super::encoder::{Headers, Message};
 use super::job::{Job, Start};
 use super::lease::{Lease, Leases, TopicPartition};
 use super::position::Position;
+use super::range::Fault;
 use super::status::{Counters, Progress};
+use super::table::Table;
 use super::worker::Unfinished;
 use rdkafka::bindings as sys;
 use rdkafka::client::ClientContext;
@@ -56,9 +58,10 @@ pub(super) struct Group {
     start: Start,
     until_end: bool,
     workers: Vec<Told>,
+    table: Option<Arc<Table>>,
     queues: OnceLock<Vec<QueueHandle>>,
-    /// What cannot be helped here: the archiver begins anew.
-    pub broken: parking_lot::Mutex<Option<String>>,
+    /// What cannot be helped here: the archiver begins anew, or ends.
+    pub broken: parking_lot::Mutex<Option<Fault>>,
     pub assigned: AtomicBool,
 }
 
@@ -89,7 +92,7 @@ impl ConsumerContext for Group {
         match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 if let Err(why) = self.take(consumer, partitions) {
-                    *self.broken.lock() = Some(why);
+                    *self.broken.lock() = Some(Fault::Again(why));
                 }
                 self.assigned.store(true, Ordering::Release);
             }
@@ -103,7 +106,12 @@ impl Group {
         let positions = retry(|| committed(consumer, partitions))?;
         let mut starts = TopicPartitionList::new();
         let mut taken = Vec::with_capacity(positions.len());
-        for (at, position) in positions {
+        for (at, mut position) in positions {
+            let watermarks =
+                || retry(|| consumer.fetch_watermarks(&at.topic, at.partition, ANSWER).map_err(|error| format!("{at}: {error}")));
+            if let Some(table) = &self.table {
+                position = retry(|| table.take_over(&at, position, || watermarks().map(|(_, end)| end)))?;
+            }
             let offset = match (position.offset, self.start) {
                 (Some(offset), _) => Offset::Offset(offset),
                 (None, Start::Earliest) => Offset::Beginning,
@@ -111,9 +119,7 @@ impl Group {
             };
             starts.add_partition_offset(&at.topic, at.partition, offset).map_err(|error| error.to_string())?;
             let until = if self.until_end {
-                let (first, end) = retry(|| {
-                    consumer.fetch_watermarks(&at.topic, at.partition, ANSWER).map_err(|error| format!("{at}: {error}"))
-                })?;
+                let (first, end) = watermarks()?;
                 let from = position.offset.unwrap_or(if self.start == Start::Earliest { first } else { end });
                 // Nothing to wait for.
                 Some(if end <= from.max(first) { from } else { end })
@@ -152,7 +158,7 @@ impl Group {
         }
         // SAFETY: the client and the list are alive; librdkafka copies the list.
         if let Err(why) = check(unsafe { sys::rd_kafka_incremental_unassign(consumer.client().native_ptr(), partitions.ptr()) }) {
-            *self.broken.lock() = Some(why);
+            *self.broken.lock() = Some(Fault::Again(why));
         }
     }
 
@@ -227,6 +233,7 @@ pub(super) fn join(
     leases: &Arc<Leases>,
     counters: &Arc<Counters>,
     workers: Vec<Told>,
+    table: Option<Arc<Table>>,
 ) -> Result<(Arc<Consumer>, Vec<Queue>), String> {
     let group = Group {
         leases: leases.clone(),
@@ -234,6 +241,7 @@ pub(super) fn join(
         start: job.start,
         until_end: job.until_end,
         workers,
+        table,
         queues: OnceLock::new(),
         broken: parking_lot::Mutex::new(None),
         assigned: AtomicBool::new(false),

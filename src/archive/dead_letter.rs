@@ -68,7 +68,7 @@ pub(super) fn object(prefix: &str, letters: &[Letter]) -> Option<Object> {
         lines.push(b'\n');
     }
     let key = format!("{prefix}/{}+{}+{:010}.ndjson", first.at.topic, first.at.partition, first.offset);
-    Some(Object { key, content: Content::Bytes(lines), rows: 0 })
+    Some(Object { key, content: Content::Bytes(lines), rows: 0, table: None })
 }
 
 /// A topic for dead letters.

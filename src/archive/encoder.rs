@@ -1,6 +1,8 @@
 //! What turns a range of messages into objects: one implementation for predictions, one for each kind of Connect connector.
 
 use crate::clock::Timestamp;
+use crate::delta::AddFile;
+use arrow_schema::SchemaRef;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -115,6 +117,17 @@ pub struct Object {
     pub content: Content,
     /// Rows in it.
     pub rows: u64,
+    /// How it becomes part of the job's table; `None` for an object beside it.
+    pub table: Option<TableFile>,
+}
+
+/// A Parquet file as a part of a Delta table.
+#[derive(Clone, Debug)]
+pub struct TableFile {
+    /// What the table's log says of it.
+    pub add: AddFile,
+    /// Its columns, without those of partitions.
+    pub schema: SchemaRef,
 }
 
 /// Where an object's bytes are.

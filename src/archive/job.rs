@@ -6,6 +6,7 @@ use super::encoder::Format;
 use super::scratch::ScratchDir;
 use crate::rotation::RotationSettings;
 use crate::ship::UploadSettings;
+use arrow_schema::SchemaRef;
 use rdkafka::ClientConfig;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub struct Job {
     pub on_bad: OnBad,
     /// Where objects go; its `url` is set.
     pub target: UploadSettings,
+    /// The Delta table that the format's files become part of, if they do.
+    pub table: Option<TableTarget>,
     /// Below the target's URL: where states are kept.
     pub state_prefix: String,
     /// Where the format's files in the making lie.
@@ -37,6 +40,17 @@ pub struct Job {
     pub threads: usize,
     /// Ends when everything is stored that the topics have when it starts.
     pub until_end: bool,
+}
+
+/// A Delta table.
+#[derive(Clone, Debug)]
+pub struct TableTarget {
+    /// Its directory; `url` is set.
+    pub store: UploadSettings,
+    /// The columns that it is made with, those of partitions too.
+    pub schema: SchemaRef,
+    /// The columns of partitions.
+    pub partition_columns: Vec<&'static str>,
 }
 
 /// What becomes of a message that cannot be stored.

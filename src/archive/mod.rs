@@ -9,6 +9,9 @@
 //! two steps, or a partition that moves to another instance, ends in the same objects: whoever comes next finds the plan and makes them again,
 //! skipping those that are there. An instance that was thrown out of the group cannot commit a plan, so it cannot put anything new.
 //!
+//! *A Delta table.* The files of a range become part of it in one commit, which also says how far the topic partition is stored: that decides when the
+//! group's offset says otherwise. It is made between the objects and the offset.
+//!
 //! *Replays.* A logger that crashed may send a record again. The format of predictions knows which (writer, seq) it has stored, and leaves
 //! a second one out; what it knows is stored with each range, as a state of that offset.
 
@@ -25,9 +28,10 @@ mod scratch;
 mod settings;
 mod status;
 mod store;
+mod table;
 mod worker;
 
-pub use job::{Job, OnBad, Start};
+pub use job::{Job, OnBad, Start, TableTarget};
 pub use lease::TopicPartition;
 pub use scratch::ScratchDir;
 pub use status::{Counters, Progress};
@@ -45,6 +49,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 use store::{Requests, Storer};
+use table::Table;
 use worker::{Unfinished, Worker};
 
 /// Below the target's URL: `<group>/<topic>+<partition>.json`, with the time up to which everything is stored.
@@ -130,11 +135,16 @@ impl Archiver {
             .enable_all()
             .build()
             .map_err(|error| format!("cannot start the threads that store: {error}"))?;
+        let table = match self.job.table.as_ref().map(|target| Table::open(target, &self.job.group)).transpose() {
+            Ok(table) => table.map(Arc::new),
+            Err(Fault::Again(why)) => return Ok(End::Again(why)),
+            Err(Fault::Fatal(why)) => return Err(why),
+        };
         let leases = Arc::new(Leases::default());
         let (controls, receivers): (Vec<_>, Vec<_>) = (0..self.job.threads.max(1)).map(|_| mpsc::channel()).unzip();
         let unfinished: Vec<Arc<Unfinished>> = controls.iter().map(|_| Arc::default()).collect();
         let workers = controls.iter().cloned().zip(unfinished.iter().cloned()).collect();
-        let joined = join(&self.job, &leases, &self.counters, workers);
+        let joined = join(&self.job, &leases, &self.counters, workers, table.clone());
         let (consumer, queues) = match joined {
             Ok(joined) => joined,
             Err(why) => return Ok(End::Again(why)),
@@ -150,6 +160,7 @@ impl Archiver {
             watermark_prefix: format!("{WATERMARKS}/{}", self.job.group),
             offsets: Offsets { consumer: consumer.clone(), leases: leases.clone() },
             dead_topic,
+            table,
             counters: self.counters.clone(),
             runtime: runtime.handle().clone(),
             requests: Requests::default(),
@@ -177,7 +188,7 @@ impl Archiver {
                 Ok(Err(fault)) => Some(fault),
                 Err(_) => Some(Fault::Again("a worker panicked".to_owned())),
             });
-            worst(end, faults)
+            worst(end?, faults)
         });
         drop(storer);
         runtime.shutdown_timeout(GOODBYE);
@@ -185,23 +196,33 @@ impl Archiver {
     }
 
     /// Serves the group until something ends it.
-    fn serve(&self, consumer: &consumer::Consumer, unfinished: &[Arc<Unfinished>], worker_ended: impl Fn() -> bool) -> End {
+    ///
+    /// # Errors
+    /// What never passes.
+    fn serve(
+        &self,
+        consumer: &consumer::Consumer,
+        unfinished: &[Arc<Unfinished>],
+        worker_ended: impl Fn() -> bool,
+    ) -> Result<End, String> {
         let group = consumer.context();
         loop {
             match consumer.poll(POLL) {
-                Some(Err(error)) if is_fatal(&error) => return End::Again(error.to_string()),
+                Some(Err(error)) if is_fatal(&error) => return Ok(End::Again(error.to_string())),
                 Some(Err(error)) => tracing::debug!(%error, "the group reports an error"),
                 // All partitions lead to the workers' queues.
-                Some(Ok(message)) => return End::Again(format!("a message came astray: {message:?}")),
+                Some(Ok(message)) => return Ok(End::Again(format!("a message came astray: {message:?}"))),
                 None => {}
             }
-            if let Some(why) = group.broken.lock().take() {
-                return End::Again(why);
+            match group.broken.lock().take() {
+                Some(Fault::Again(why)) => return Ok(End::Again(why)),
+                Some(Fault::Fatal(why)) => return Err(why),
+                None => {}
             }
             let all_stored = || unfinished.iter().all(|partitions| partitions.is_none());
             let ended = self.job.until_end && group.assigned.load(Ordering::Acquire) && all_stored();
             if self.stop.load(Ordering::Acquire) || worker_ended() || ended {
-                return End::Done;
+                return Ok(End::Done);
             }
         }
     }

@@ -17,6 +17,8 @@ pub(super) struct Position {
     pub state: bool,
     /// The range from `offset` to before this is being stored.
     pub end: Option<i64>,
+    /// The offset is the table's, not the group's: a state may lie there or not.
+    pub from_table: bool,
 }
 
 impl Position {
@@ -55,7 +57,7 @@ mod tests {
     #[test]
     fn a_position_is_its_text() {
         for (state, end) in [(false, None), (true, None), (false, Some(43)), (true, Some(i64::MAX))] {
-            let position = Position { offset: Some(42), state, end };
+            let position = Position { offset: Some(42), state, end, ..Position::default() };
             assert_eq!(Position::parse(42, &position.to_string()), position);
         }
     }
@@ -63,7 +65,7 @@ mod tests {
     #[test]
     fn a_text_that_is_not_ours_says_nothing() {
         for text in ["", "connect-worker", "predlogs end=50", "predlog end=42", "predlog end=x later=1", "end=50"] {
-            assert_eq!(Position::parse(42, text), Position { offset: Some(42), state: false, end: None }, "{text}");
+            assert_eq!(Position::parse(42, text), Position { offset: Some(42), ..Position::default() }, "{text}");
         }
     }
 }

@@ -223,7 +223,7 @@ impl Partition {
         self.letter_bytes = 0;
         self.rotation = None;
         self.next = Some(end.max(next));
-        self.from = Position { offset: Some(end), state: finished.state.is_some(), end: None };
+        self.from = Position { offset: Some(end), state: finished.state.is_some(), ..Position::default() };
         Ok(finished)
     }
 

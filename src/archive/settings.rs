@@ -1,9 +1,9 @@
 //! A [`Job`] of `[archive]`, `[kafka]`, `[rotation]` and `[upload]`.
 
 use super::job::{Job, OnBad};
-use super::predictions::Predictions;
+use super::predictions::{self, Predictions};
 use super::scratch::ScratchDir;
-use crate::config::{ArchiveSettings, BadMessages, Config};
+use crate::config::{ArchiveSettings, BadMessages, Config, TableKind};
 use crate::error::{Error, ErrorKind};
 use crate::sink::kafka::topics;
 use std::sync::Arc;
@@ -37,6 +37,7 @@ impl Job {
             rotation: config.rotation.clone(),
             on_bad: on_bad(settings),
             target: config.upload.clone(),
+            table: (settings.table == TableKind::Delta).then(|| predictions::delta_table(&config.upload)),
             state_prefix: format!("{STATES}/{}", crate::format::path::model_stem(&settings.group)),
             scratch,
             memory: usize::try_from(settings.memory.as_u64()).unwrap_or(usize::MAX),

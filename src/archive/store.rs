@@ -1,11 +1,13 @@
-//! Ranges to objects: the plan, the objects, the state, the offset, in this order.
+//! Ranges to objects: the plan, the objects, the state, the table's commit, the offset, in this order.
 
 use super::consumer::Offsets;
 use super::dead_letter::DeadTopic;
-use super::encoder::{Content, Object};
+use super::encoder::{Content, Object, TableFile};
 use super::lease::Lease;
 use super::position::Position;
+use super::range::Fault;
 use super::status::Counters;
+use super::table::{NotCommitted, Table};
 use crate::clock::Timestamp;
 use crate::retry::Backoff;
 use crate::ship::Target;
@@ -13,6 +15,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, WriteMultipart};
+use rdkafka::consumer::Consumer as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -63,6 +66,7 @@ pub(super) struct Storer {
     pub watermark_prefix: String,
     pub offsets: Offsets,
     pub dead_topic: Option<DeadTopic>,
+    pub table: Option<Arc<Table>>,
     pub counters: Arc<Counters>,
     pub runtime: tokio::runtime::Handle,
     pub requests: Requests,
@@ -94,7 +98,8 @@ impl Storer {
     }
 
     async fn store(self: Arc<Self>, finished: Finished) -> Result<Position, Abandoned> {
-        let Finished { lease, from, end, objects, state, dead, messages, rows, duplicates, newest_time } = finished;
+        let Finished { lease, from, end, mut objects, state, dead, messages, rows, duplicates, newest_time } = finished;
+        let files: Vec<TableFile> = objects.iter_mut().filter_map(|object| object.table.take()).collect();
         if from.end.is_none() {
             self.commit(&lease, from.offset.unwrap_or(0), Position { end: Some(end), ..from }).await?;
         }
@@ -106,10 +111,13 @@ impl Storer {
                 tries.failed("send dead letters", &error).await?;
             }
         }
-        let stored = Position { offset: Some(end), state: state.is_some(), end: None };
+        let stored = Position { offset: Some(end), state: state.is_some(), ..Position::default() };
         if let Some(state) = state {
-            let object = Object { key: self.state_key(&lease, end), content: Content::Bytes(state), rows: 0 };
+            let object = Object { key: self.state_key(&lease, end), content: Content::Bytes(state), rows: 0, table: None };
             self.put(&lease, object).await?;
+        }
+        if !files.is_empty() {
+            self.commit_files(&lease, end, files.into()).await?;
         }
         self.commit(&lease, end, stored).await?;
         if from.state
@@ -146,22 +154,26 @@ impl Storer {
         }
     }
 
-    /// The state that was stored with this offset.
-    pub async fn load_state(&self, lease: &Lease, offset: i64) -> Result<Vec<u8>, Abandoned> {
+    /// The state that was stored with this offset. One that must be there is waited for.
+    pub async fn load_state(&self, lease: &Lease, offset: i64, must: bool) -> Result<Option<Vec<u8>>, Abandoned> {
         let key = self.state_key(lease, offset);
         let mut tries = self.tries(lease)?;
         loop {
             match self.get(&key).await {
-                Ok(bytes) => return Ok(bytes),
+                Ok(None) if must => tries.failed("read the state", &format!("key={key}: it is gone; put it back")).await?,
+                Ok(state) => return Ok(state),
                 Err(error) => tries.failed("read the state", &format!("key={key}: {error}")).await?,
             }
         }
     }
 
-    async fn get(&self, key: &str) -> Result<Vec<u8>, String> {
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, String> {
         let path = self.target.key(key).map_err(|error| error.to_string())?;
-        let read = timely(0, async { self.target.store.get(&path).await?.bytes().await }).await?;
-        read.map(Vec::from).map_err(|error| error.to_string())
+        match timely(0, async { self.target.store.get(&path).await?.bytes().await }).await? {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn state_key(&self, lease: &Lease, offset: i64) -> String {
@@ -174,6 +186,31 @@ impl Storer {
         let Ok(path) = self.target.key(&key) else { return };
         if let Ok(Err(error)) = timely(0, self.target.store.delete(&path)).await {
             tracing::debug!(%path, %error, "an old state stays");
+        }
+    }
+
+    /// Makes the files part of the table.
+    async fn commit_files(self: &Arc<Self>, lease: &Lease, end: i64, files: Arc<[TableFile]>) -> Result<(), Abandoned> {
+        let Some(table) = &self.table else { return Ok(()) };
+        let mut tries = self.tries(lease)?;
+        loop {
+            let (table, at, files) = (table.clone(), lease.at.clone(), files.clone());
+            let committed = tokio::task::spawn_blocking(move || table.commit(&at, end, &files)).await;
+            let fault = match committed {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(NotCommitted::Later(why))) => {
+                    tries.failed("commit to the table", &why).await?;
+                    continue;
+                }
+                Ok(Err(NotCommitted::Fenced(why))) => Fault::Again(why),
+                Ok(Err(NotCommitted::Never(why))) => Fault::Fatal(why),
+                Err(error) => Fault::Again(error.to_string()),
+            };
+            // Whoever has lost the partition is fenced: nothing is wrong then.
+            if self.offsets.leases.is_held(lease) {
+                *self.offsets.consumer.context().broken.lock() = Some(fault);
+            }
+            return Err(Abandoned);
         }
     }
 

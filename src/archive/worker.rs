@@ -132,9 +132,9 @@ impl<'a> Worker<'a> {
 
     fn restore(&self, lease: &super::lease::Lease, position: Position) -> Result<(), Fault> {
         let state = match position {
-            Position { offset: Some(offset), state: true, .. } => {
-                match self.storer.runtime.block_on(self.storer.load_state(lease, offset)) {
-                    Ok(state) => Some(state),
+            Position { offset: Some(offset), state, from_table, .. } if state || from_table => {
+                match self.storer.runtime.block_on(self.storer.load_state(lease, offset, state)) {
+                    Ok(state) => state,
                     // It is given away already.
                     Err(Abandoned) => return Ok(()),
                 }

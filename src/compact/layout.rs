@@ -13,7 +13,7 @@
 
 use super::rewrite::merge_files;
 use super::{CompactOptions, CompactReport, Small, groups};
-use crate::format::path::MAX_COMPONENT_BYTES;
+use crate::format::path::{LAYOUT, MAX_COMPONENT_BYTES};
 use crate::ship::objects::Objects;
 use crate::ship::{UploadError, UploadSettings};
 use object_store::path::Path;
@@ -24,8 +24,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// The directory of the layout.
-const LAYOUT: &str = "predictions";
 const NEW: &str = "compact-";
 const MANIFEST: &str = "_compact-";
 /// The footer's key of the names that a file replaces: a JSON array.

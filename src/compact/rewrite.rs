@@ -30,7 +30,6 @@ pub(crate) struct Merged {
     pub file: PathBuf,
     pub bytes: u64,
     pub stats: Stats,
-    /// Its columns.
 }
 
 /// A file that is here, and what its footer says.

@@ -13,7 +13,7 @@ pub use crate::sink::kafka::settings::{self as kafka, KafkaSettings};
 pub use crate::sink::nats::settings::{self as nats, NatsSettings};
 pub use sections::{
     ArchiveSettings, Backlog, BadMessages, DirectSettings, Mode, ServerSettings, SinkSettings, SinkType, SqliteSettings, Start,
-    Store,
+    Store, TableKind,
 };
 
 use crate::batch::BatchSettings;

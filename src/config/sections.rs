@@ -188,6 +188,8 @@ pub struct ArchiveSettings {
     pub dead_letter_prefix: String,
     /// A topic that dead letters go to instead.
     pub dead_letter_topic: Option<String>,
+    /// What the files are to their readers.
+    pub table: TableKind,
     /// Where files in the making lie.
     pub dir: PathBuf,
     /// What open files may hold in memory, together.
@@ -209,6 +211,7 @@ impl Default for ArchiveSettings {
             on_bad: BadMessages::DeadLetter,
             dead_letter_prefix: "dead-letter".to_owned(),
             dead_letter_topic: None,
+            table: TableKind::Parquet,
             dir: PathBuf::from("./predlog-archive"),
             memory: ByteSize::mib(64),
             dedupe_bytes: ByteSize::mib(16),
@@ -216,6 +219,17 @@ impl Default for ArchiveSettings {
             metrics_addr: None,
         }
     }
+}
+
+/// What an archiver's files are to their readers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableKind {
+    /// Parquet files in directories.
+    #[default]
+    Parquet,
+    /// The same files as one Delta table.
+    Delta,
 }
 
 /// Where a partition that nobody has committed for is begun.

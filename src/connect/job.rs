@@ -53,6 +53,7 @@ pub fn job(
         rotation: NEVER_BY_ITSELF,
         on_bad: on_bad(sink),
         target,
+        table: None,
         state_prefix: format!("_predlog/states/{}", crate::format::path::model_stem(&group)),
         group,
         scratch,

@@ -44,7 +44,7 @@ pub struct Commit<'a> {
     /// What applications expect and become.
     pub txns: Vec<AppTransaction>,
     /// The columns of the files, without partition columns. Those that the table lacks are added to it, at any depth.
-    pub schema: Option<&'a Schema>,
+    pub schemas: Vec<&'a Schema>,
 }
 
 /// What became of a commit.

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Another writer was first: who waits long then is late again.
+const CONFLICT_MIN: Duration = Duration::from_millis(1);
+const CONFLICT_MAX: Duration = Duration::from_millis(100);
 
 /// What is to be written, in whichever version it becomes.
 pub(super) struct Change<'a> {
@@ -43,6 +46,7 @@ impl DeltaTable {
         }
         let (id, started) = (uuid::Uuid::now_v7().to_string(), Instant::now());
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, fastrand::u64(..));
+        let mut conflicts = Backoff::new(CONFLICT_MIN, CONFLICT_MAX, fastrand::u64(..));
         loop {
             if let Some(outcome) = self.asked_before(state, change)? {
                 return Ok(outcome);
@@ -67,9 +71,9 @@ impl DeltaTable {
                 return Ok(CommitOutcome::Fenced);
             }
             if started.elapsed() >= self.settings.commit_timeout {
-                return Err(failure.unwrap_or_else(|| self.contended(backoff.failures())));
+                return Err(failure.unwrap_or_else(|| self.contended(conflicts.failures())));
             }
-            let wait = backoff.failed();
+            let wait = if failure.is_some() { backoff.failed() } else { conflicts.failed() };
             tracing::debug!(version, error = failure.map(|error| error.to_string()), retry_in = ?wait, "a commit is tried again");
             std::thread::sleep(wait);
         }
@@ -94,15 +98,17 @@ impl DeltaTable {
     fn lines(&self, state: &State, change: &Change<'_>, id: &str) -> Result<(Vec<u8>, bool), DeltaError> {
         let now = now_millis();
         let mut lines = Lines::new(change.operation, change.parameters.clone(), id, now);
-        let mut redefined = false;
-        if let Some(schema) = change.commit.schema
-            && let Some(columns) = merge(&state.snapshot.schema(), &delta_schema(schema)?)?
-        {
+        let mut grown = None;
+        for schema in &change.commit.schemas {
+            let known = state.snapshot.schema();
+            grown = merge(grown.as_ref().unwrap_or(&known), &delta_schema(schema)?)?.or(grown);
+        }
+        let redefined = grown.is_some();
+        if let Some(columns) = grown {
             let mut metadata = state.metadata()?;
             let text = serde_json::to_string(&columns).map_err(|error| self.wrong("write the columns", &error))?;
             metadata["schemaString"] = Value::String(text);
             lines.metadata(&metadata);
-            redefined = true;
         }
         change.commit.txns.iter().for_each(|txn| lines.txn(txn, now));
         change.removes.iter().for_each(|remove| lines.remove(remove, now));

@@ -221,6 +221,12 @@ impl Opened {
     fn new(store: &UploadSettings) -> Result<Self, DeltaError> {
         let (files, runtime) = Objects::open(store)?;
         let root = store.root_url().map_err(DeltaError::Settings)?.unwrap_or_default();
+        if store.url.as_deref().is_some_and(|url| url.contains('%') && !url.starts_with("file:")) {
+            return Err(DeltaError::Settings(format!(
+                "{}: a Delta table's key cannot have a percent sign, as its log's paths are escaped; expected a URL without %",
+                files.target.shown
+            )));
+        }
         if !files.target.conditional {
             return Err(DeltaError::Settings(format!(
                 "{}: upload.conditional_put=false: of two writers of a Delta table one would lose a commit; use a store with conditional puts",

@@ -1,7 +1,6 @@
 //! How the columns are written to Parquet.
 //!
-//! BYTE_STREAM_SPLIT without a dictionary for doubles, DELTA_BINARY_PACKED for
-//! 64-bit integers, no dictionary for strings that are different in every row, and one for all others.
+//! PLAIN for doubles, DELTA_BINARY_PACKED for 64-bit integers, no dictionary for strings that are different in every row, and one for all others.
 //! `benches/columns.rs` measures all of it together, not one encoding against another. All of it is in the format's version 2.9
 //! and is read by pyarrow, DuckDB, Polars and Spark 3.4 and later.
 
@@ -91,7 +90,8 @@ pub fn writer_properties(
 
 fn encode(properties: WriterPropertiesBuilder, path: ColumnPath, parts: &[&str], kind: Type) -> WriterPropertiesBuilder {
     let encoding = match kind {
-        Type::DOUBLE => Encoding::BYTE_STREAM_SPLIT,
+        // BYTE_STREAM_SPLIT is smaller, but Spark cannot read it.
+        Type::DOUBLE => Encoding::PLAIN,
         Type::INT64 => Encoding::DELTA_BINARY_PACKED,
         Type::BYTE_ARRAY if matches!(parts, [name] if UNIQUE.contains(name)) => Encoding::PLAIN,
         _ => return properties,

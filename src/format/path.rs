@@ -34,10 +34,13 @@ pub fn model_partition(model_name: &str) -> String {
     component
 }
 
+/// The directory of all models' files below the store's.
+pub const LAYOUT: &str = "predictions";
+
 /// The directory of a model's sealed files below the store's: `predictions/model_name=<escaped>`, and `ledger` for the ledger's entries, which are
 /// no predictions and must not be read as such.
 pub fn model_directory(model_name: &str) -> String {
-    if model_name == LEDGER_MODEL { LEDGER.to_owned() } else { format!("predictions/{}", model_partition(model_name)) }
+    if model_name == LEDGER_MODEL { LEDGER.to_owned() } else { format!("{LAYOUT}/{}", model_partition(model_name)) }
 }
 
 /// The file stem of a model in `<dir>/schemas/` and in spools: the value of [`model_partition`], without `model_name=`.

@@ -34,7 +34,7 @@ fn a_table_grows_by_columns_and_each_reader_reads_it_whole() {
     {
         let (first, version) = (version as u64 * 100, version as u64);
         let (encoded, add) = file(dir.path(), &mut sticky, model, "w", first..first + 100, more);
-        let outcome = table.commit(Commit { adds: vec![add], schema: Some(&encoded.schema), ..Commit::default() }).unwrap();
+        let outcome = table.commit(Commit { adds: vec![add], schemas: vec![&encoded.schema], ..Commit::default() }).unwrap();
         assert_eq!(outcome, CommitOutcome::Committed(version + 1));
     }
     let expected = Totals { rows: 300, ids: 300, seq: (0..300).sum(), age: (0..300).sum() };
@@ -56,7 +56,7 @@ fn a_commit_is_stored_once_and_who_is_late_is_fenced() {
     let mut commit = |table: &DeltaTable, range: std::ops::Range<u64>, previous| {
         let version = i64::try_from(range.end).unwrap();
         let (encoded, add) = file(dir.path(), &mut sticky, "wine", "w", range, "");
-        table.commit(Commit { adds: vec![add], txns: txn(version, previous), schema: Some(&encoded.schema) }).unwrap()
+        table.commit(Commit { adds: vec![add], txns: txn(version, previous), schemas: vec![&encoded.schema] }).unwrap()
     };
     assert_eq!(one.txn_version("predictions/0").unwrap(), None);
     assert_eq!(commit(&one, 0..10, None), CommitOutcome::Committed(1));
@@ -77,10 +77,10 @@ fn a_column_of_another_type_is_refused_by_name_and_nothing_is_written() {
     let (dir, mut sticky) = (tempfile::tempdir().unwrap(), ModelSchema::default());
     let table = open(dir.path());
     let (encoded, add) = file(dir.path(), &mut sticky, "wine", "w", 0..10, "");
-    table.commit(Commit { adds: vec![add], schema: Some(&encoded.schema), ..Commit::default() }).unwrap();
+    table.commit(Commit { adds: vec![add], schemas: vec![&encoded.schema], ..Commit::default() }).unwrap();
     let text = line("wine", "w", 10, "").replace("\"age\":10", "\"age\":\"ten\"");
     let other = encode("wine", &mut ModelSchema::default(), &[text]);
-    let error = table.commit(Commit { schema: Some(&other.schema), txns: txn(1, None), ..Commit::default() }).unwrap_err();
+    let error = table.commit(Commit { schemas: vec![&other.schema], txns: txn(1, None), ..Commit::default() }).unwrap_err();
     assert!(
         matches!(&error, DeltaError::ColumnType { column, table, files } if column == "inputs.age" && table == "long" && files == "string"),
         "{error}"
@@ -96,7 +96,7 @@ fn checkpoints_are_written_the_log_is_cleaned_and_the_table_is_read_back() {
     for n in 0..25 {
         let (encoded, add) = file(dir.path(), &mut sticky, "wine", "w", n * 4..n * 4 + 4, "");
         let previous = (n > 0).then_some(n as i64 - 1);
-        table.commit(Commit { adds: vec![add], txns: txn(n as i64, previous), schema: Some(&encoded.schema) }).unwrap();
+        table.commit(Commit { adds: vec![add], txns: txn(n as i64, previous), schemas: vec![&encoded.schema] }).unwrap();
     }
     let mut names: Vec<String> = std::fs::read_dir(dir.path().join("_delta_log"))
         .unwrap()
@@ -117,7 +117,7 @@ fn checkpoints_are_written_the_log_is_cleaned_and_the_table_is_read_back() {
 fn tables_lie_in_buckets_too() {
     let minio = Minio::start();
     minio.create_bucket("models");
-    let settings = s3_settings(&minio, "s3://models/tables/a b%2F");
+    let settings = s3_settings(&minio, "s3://models/tables/a b");
     let mut sticky = ModelSchema::default();
     let lines: Vec<String> = (0..50).map(|seq| line("wine", "w", seq, "")).collect();
     let encoded = encode("wine", &mut sticky, &lines);
@@ -125,8 +125,8 @@ fn tables_lie_in_buckets_too() {
     let table = DeltaTable::open_or_create(&settings, DeltaSettings::default(), &schema, &PARTITIONS).unwrap();
     for n in 0..3 {
         let add = encoded.add("wine", &format!("{n}.parquet"));
-        encoded.put(&minio.store("models"), "tables/a b%2F", &add);
-        let outcome = table.commit(Commit { adds: vec![add], txns: txn(n + 1, (n > 0).then_some(n)), schema: None }).unwrap();
+        encoded.put(&minio.store("models"), "tables/a b", &add);
+        let outcome = table.commit(Commit { adds: vec![add], txns: txn(n + 1, (n > 0).then_some(n)), schemas: vec![] }).unwrap();
         assert_eq!(outcome, CommitOutcome::Committed(n as u64 + 1));
     }
     assert_eq!(table.checkpoint().unwrap(), 3);
@@ -135,7 +135,7 @@ fn tables_lie_in_buckets_too() {
     let listed = block_on(async {
         use futures_util::TryStreamExt;
         use object_store::{ObjectStore, path::Path as Key};
-        minio.store("models").list(Some(&Key::parse("tables/a b%2F/_delta_log").unwrap())).try_collect::<Vec<_>>().await
+        minio.store("models").list(Some(&Key::parse("tables/a b/_delta_log").unwrap())).try_collect::<Vec<_>>().await
     });
     assert_eq!(listed.unwrap().len(), 4 + 2, "four versions, a checkpoint and the pointer to it");
 }
@@ -164,6 +164,10 @@ fn what_cannot_work_says_so() {
     let other =
         DeltaTable::open_or_create(&settings, DeltaSettings::default(), &empty_schema(), &["date"]).unwrap_err().to_string();
     assert!(other.contains(r#"["model_name","date"]"#) && other.contains(r#"["date"]"#), "{other}");
+    let escaped =
+        UploadSettings { url: Some("s3://models/a%2Fb".into()), region: Some("us-east-1".into()), ..UploadSettings::default() };
+    let message = DeltaTable::open(&escaped, DeltaSettings::default()).unwrap_err().to_string();
+    assert!(message.contains("a%2Fb") && message.contains("without %"), "{message}");
     let unsafe_store = UploadSettings { conditional_put: false, ..settings };
     let message = DeltaTable::open(&unsafe_store, DeltaSettings::default()).unwrap_err().to_string();
     assert!(message.contains("conditional_put"), "{message}");

@@ -1,5 +1,8 @@
 //! What other programs find in a table.
 
+// Each test program compiles this module for itself and uses a part of it.
+#![allow(dead_code, reason = "a test program uses only the part of this shared module that it needs")]
+
 use crate::support::process::cache;
 use crate::support::readers::{output, python};
 use serde_json::Value;

@@ -25,7 +25,7 @@ fn write(path: &Path, writer: u64) {
         let (encoded, add) = file(path, &mut sticky, "wine", &format!("w{writer}"), first..first + ROWS, &more);
         let previous = (n > 0).then_some(n as i64 - 1);
         let txn = AppTransaction { app_id: format!("predictions/{writer}"), version: n as i64, previous };
-        let outcome = table.commit(Commit { adds: vec![add], txns: vec![txn], schema: Some(&encoded.schema) }).unwrap();
+        let outcome = table.commit(Commit { adds: vec![add], txns: vec![txn], schemas: vec![&encoded.schema] }).unwrap();
         assert!(matches!(outcome, CommitOutcome::Committed(_)), "writer {writer}, commit {n}: {outcome:?}");
     }
 }
@@ -61,7 +61,7 @@ fn of_writers_with_the_same_range_one_stores_it() {
                     let (table, mut sticky) = (open(dir.path()), ModelSchema::default());
                     let (encoded, add) = file(dir.path(), &mut sticky, "wine", "w", 0..10, "");
                     let txn = AppTransaction { app_id: "predictions/0".into(), version: 10, previous: None };
-                    table.commit(Commit { adds: vec![add], txns: vec![txn], schema: Some(&encoded.schema) }).unwrap()
+                    table.commit(Commit { adds: vec![add], txns: vec![txn], schemas: vec![&encoded.schema] }).unwrap()
                 })
             })
             .collect();

@@ -1,17 +1,23 @@
 //! One file in the making: the rows of one model and day in one range.
 
 use super::schemas::Schemas;
-use crate::archive::encoder::EncodeError;
+use crate::archive::encoder::{Content, EncodeError, Object, TableFile};
+use crate::clock::Timestamp;
+use crate::config::TableKind;
+use crate::delta::{AddFile, Stats};
 use crate::format::decode::{Fit, LineError};
 use crate::format::infer::Inference;
 use crate::format::parquet::{Order, ROW_GROUP_BYTES, WRITER_MEMORY, open_writer, writer_properties};
-use crate::format::path::{date_partition, model_directory};
+use crate::format::path::{LAYOUT, date_partition, model_directory};
 use crate::format::rows::Rows;
 use crate::format::schema::ModelSchema;
+use crate::ledger::LEDGER_MODEL;
 use parquet::arrow::ArrowWriter;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Lines that wait before the first are decoded: enough to tell their types, and what most files of many models ever have.
 const WAIT_BYTES: usize = 256 << 10;
@@ -24,6 +30,7 @@ pub(super) struct Shared<'a> {
     pub schemas: &'a Schemas,
     /// Rows that a file has at most: the size of its bloom filter.
     pub max_rows: u64,
+    pub table: TableKind,
 }
 
 /// A file in the making.
@@ -173,14 +180,17 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Completes the file, and gives its name below the target's URL.
-    pub fn finish(mut self, topic: &str, partition: i32, shared: &Shared<'_>) -> Result<(String, PathBuf), EncodeError> {
+    /// Completes the file.
+    pub fn finish(mut self, topic: &str, partition: i32, shared: &Shared<'_>) -> Result<Object, EncodeError> {
         self.begin(shared)?;
         self.write(self.rows)?;
         let failed = |error: &dyn std::fmt::Display| EncodeError(format!("path={}: {error}", self.path.display()));
+        let mut footer = None;
         if let Stage::Decoding(decoding) = &mut self.stage {
             if let Some(mut writer) = decoding.writer.take() {
-                writer.finish().map_err(|error| failed(&error))?;
+                let metadata = writer.finish().map_err(|error| failed(&error))?;
+                footer = Some((Stats::of(&metadata), decoding.rows.schema().clone()))
+                    .filter(|_| shared.table == TableKind::Delta && self.model != LEDGER_MODEL);
             }
             if let Some(news) = &self.news {
                 let inferred = news.schema();
@@ -191,7 +201,24 @@ impl OpenFile {
         }
         let (directory, date) = (model_directory(&self.model), date_partition(self.day.saturating_mul(MICROS_PER_DAY)));
         let name = format!("{topic}+{partition}+{:010}-{:010}.parquet", self.first_offset, self.last_offset);
-        Ok((format!("{directory}/{date}/{name}"), self.path.clone()))
+        let key = format!("{directory}/{date}/{name}");
+        let table = match footer {
+            Some((stats, schema)) => Some(TableFile {
+                add: AddFile {
+                    path: key.strip_prefix(LAYOUT).unwrap_or(&key).trim_start_matches('/').to_owned(),
+                    size: std::fs::metadata(&self.path).map_err(|error| failed(&error))?.len(),
+                    modification_time: Timestamp::from(SystemTime::now()).micros() / 1_000,
+                    partition_values: BTreeMap::from([
+                        ("model_name".to_owned(), Some(self.model.clone())),
+                        ("date".to_owned(), date.strip_prefix("date=").map(str::to_owned)),
+                    ]),
+                    stats,
+                },
+                schema,
+            }),
+            None => None,
+        };
+        Ok(Object { key, content: Content::File(self.path.clone()), rows: self.rows, table })
     }
 
     pub fn memory(&self) -> usize {

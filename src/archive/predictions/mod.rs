@@ -8,12 +8,16 @@ mod lines;
 mod schemas;
 mod seen;
 
-use super::encoder::{Content, EncodeError, Encoder, Format, Message, Object, Pushed};
+use super::encoder::{EncodeError, Encoder, Format, Message, Object, Pushed};
+use super::job::TableTarget;
 use super::scratch::ScratchDir;
 use crate::clock::Timestamp;
-use crate::config::Config;
-use crate::format::path::day_of;
-use crate::ship::Target;
+use crate::config::{Config, TableKind};
+use crate::format::decode::arrow_schema;
+use crate::format::path::{LAYOUT, day_of};
+use crate::format::schema::ModelSchema;
+use crate::ship::{Target, UploadSettings};
+use arrow_schema::{DataType, Field, Schema};
 use file::{OpenFile, Shared};
 use lines::{Line, from_foreign, is_packed};
 use parking_lot::Mutex;
@@ -37,6 +41,7 @@ struct Common {
     schemas: Schemas,
     scratch: Arc<ScratchDir>,
     max_rows: u64,
+    table: TableKind,
     /// Bytes that the memory of a partition's records may take.
     seen_bytes: usize,
     /// By topic partition, while no range of it is open.
@@ -60,7 +65,8 @@ impl Predictions {
         let target = Target::open(&config.upload).map_err(|error| error.to_string())?.ok_or("upload.url is not set")?;
         Ok(Predictions {
             shared: Arc::new(Common {
-                schemas: Schemas::new(target)?,
+                schemas: Schemas::new(target, config.archive.table)?,
+                table: config.archive.table,
                 scratch,
                 max_rows: config.rotation.max_rows,
                 seen_bytes: usize::try_from(config.archive.dedupe_bytes.as_u64()).unwrap_or(usize::MAX),
@@ -70,6 +76,19 @@ impl Predictions {
                 avro,
             }),
         })
+    }
+}
+
+/// The table that all predictions below this URL are: at the directory that they lie in, with the partitions of their paths as columns.
+pub(super) fn delta_table(upload: &UploadSettings) -> TableTarget {
+    let url = upload.url.as_ref().map(|url| format!("{}/{LAYOUT}", url.trim_end_matches('/')));
+    let mut columns = arrow_schema(&ModelSchema::default()).fields().to_vec();
+    columns.push(Arc::new(Field::new("model_name", DataType::Utf8, true)));
+    columns.push(Arc::new(Field::new("date", DataType::Date32, true)));
+    TableTarget {
+        store: UploadSettings { url, ..upload.clone() },
+        schema: Arc::new(Schema::new(columns)),
+        partition_columns: vec!["model_name", "date"],
     }
 }
 
@@ -161,8 +180,7 @@ impl Encoder for Range {
         for file in std::mem::take(&mut self.files) {
             let rows = file.rows;
             if rows > 0 {
-                let (key, path) = file.finish(&self.topic, self.partition, &common.shared())?;
-                objects.push(Object { key, content: Content::File(path), rows });
+                objects.push(file.finish(&self.topic, self.partition, &common.shared())?);
             }
         }
         common.seen.lock().insert((self.topic.clone(), self.partition), std::mem::take(&mut self.seen));
@@ -172,7 +190,7 @@ impl Encoder for Range {
 
 impl Common {
     fn shared(&self) -> Shared<'_> {
-        Shared { schemas: &self.schemas, max_rows: self.max_rows }
+        Shared { schemas: &self.schemas, max_rows: self.max_rows, table: self.table }
     }
 
     /// `Ok(Err(_))`: why it is none.

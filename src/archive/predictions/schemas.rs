@@ -1,8 +1,10 @@
-//! The column types of each model, shared by all instances: `schemas/<model>.json` below the target's URL.
+//! The column types of each model, shared by all instances: `schemas/<model>.json` below the target's URL. Of a Delta table there is one for all models.
 
 use crate::archive::encoder::EncodeError;
+use crate::config::TableKind;
 use crate::format::path::model_stem;
 use crate::format::schema::ModelSchema;
+use crate::ledger::LEDGER_MODEL;
 use crate::retry::Backoff;
 use crate::ship::Target;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
@@ -16,25 +18,30 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Tries before the ranges are given up and begun again.
 const TRIES: u32 = 20;
 
+/// No model has an empty name.
+const TABLE: &str = "";
+
 /// The schemas of one target.
 pub(super) struct Schemas {
     target: Target,
     runtime: tokio::runtime::Runtime,
     known: Mutex<HashMap<String, Arc<ModelSchema>>>,
+    table: TableKind,
 }
 
 impl Schemas {
     /// # Errors
     /// The thread that asks the store cannot be started.
-    pub fn new(target: Target) -> Result<Schemas, String> {
+    pub fn new(target: Target, table: TableKind) -> Result<Schemas, String> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("predlog-schemas").enable_all().build();
         let runtime = runtime.map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Schemas { target, runtime, known: Mutex::default() })
+        Ok(Schemas { target, runtime, known: Mutex::default(), table })
     }
 
     /// The model's columns; none for one that is new.
     pub fn get(&self, model: &str) -> Result<Arc<ModelSchema>, EncodeError> {
+        let model = self.name(model);
         if let Some(schema) = self.known.lock().get(model) {
             return Ok(schema.clone());
         }
@@ -44,6 +51,7 @@ impl Schemas {
 
     /// Adds columns, for all instances: what one has settled, the others take.
     pub fn learn(&self, model: &str, inferred: &ModelSchema) -> Result<Arc<ModelSchema>, EncodeError> {
+        let model = self.name(model);
         let grown = self.patiently(model, || {
             self.runtime.block_on(async {
                 let (mut schema, version) = self.read(model).await?;
@@ -54,6 +62,11 @@ impl Schemas {
             })
         })?;
         Ok(self.keep(model, grown))
+    }
+
+    /// What the columns are known by: those of one table are the same for all its models.
+    fn name<'a>(&self, model: &'a str) -> &'a str {
+        if self.table == TableKind::Delta && model != LEDGER_MODEL { TABLE } else { model }
     }
 
     fn keep(&self, model: &str, schema: ModelSchema) -> Arc<ModelSchema> {
@@ -115,6 +128,8 @@ impl Schemas {
     }
 
     fn path(&self, model: &str) -> Result<object_store::path::Path, String> {
-        self.target.key(&format!("schemas/{}.json", model_stem(model))).map_err(|error| error.to_string())
+        let key =
+            if model == TABLE { "_predlog/delta-schema.json".to_owned() } else { format!("schemas/{}.json", model_stem(model)) };
+        self.target.key(&key).map_err(|error| error.to_string())
     }
 }

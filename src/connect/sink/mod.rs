@@ -130,7 +130,7 @@ impl Encoder for Range {
         let mut objects = Vec::with_capacity(self.files.len());
         for file in self.files.into_iter().filter(|file| file.rows > 0) {
             let key = object_key(names, &file.topic, &file.directory, self.partition, file.first_offset, extension);
-            objects.push(Object { key, content: file.file.finish()?, rows: file.rows });
+            objects.push(Object { key, content: file.file.finish()?, rows: file.rows, table: None });
         }
         Ok(objects)
     }

@@ -16,9 +16,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::faulty_bucket::FaultyBucket;
 use support::kafka::{Kafka, Options};
+use support::process::wait_until;
 use support::readers::{output, python};
 
 const RECORDS: u64 = 2_000_000;
@@ -45,14 +46,15 @@ enum Table {
 }
 
 fn stored_once(table: Table) {
-    let kafka = Kafka::start(&Options::default());
+    // Members that were killed are missed within seconds, so that each archiver stores something before it is killed too.
+    let kafka = Kafka::start(&Options { properties: &[("group.min.session.timeout.ms", "500")], ..Options::default() });
     kafka.create_topic(TOPIC, 6);
     let mut faults = FaultyBucket::start(BUCKET);
     let work = tempfile::tempdir().expect("a directory");
     let config = work.path().join("archive.toml");
     std::fs::write(&config, toml(table, &kafka, &faults, work.path())).expect("the configuration");
 
-    let (done, seen) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (done, seen, killed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let logged = std::thread::scope(|scope| {
         let (minio, environment) = (faults.minio.store(BUCKET), faults.minio.env());
         let (done_, seen_) = (&done, &seen);
@@ -60,8 +62,8 @@ fn stored_once(table: Table) {
             Table::Parquet => read_until(minio, done_, seen_),
             Table::Delta => read_table_until(environment, done_, seen_),
         });
-        let logging = scope.spawn(|| log(&kafka, work.path()));
-        kill_archivers(&mut faults, &config);
+        let logging = scope.spawn(|| log(&kafka, work.path(), &killed));
+        kill_archivers(&mut faults, &config, &killed);
         let logged = logging.join().expect("all is logged");
         let status = archive(&config, &faults, true).wait().expect("the last run");
         assert!(status.success(), "{status}");
@@ -83,7 +85,7 @@ fn stored_once(table: Table) {
 fn toml(table: Table, kafka: &Kafka, faults: &FaultyBucket, work: &Path) -> String {
     format!(
         "mode = \"kafka\"\nledger.enabled = false\n[kafka]\nbrokers = {:?}\ntopic = {TOPIC:?}\n[archive]\ntable = {:?}\ntopics = [{TOPIC:?}]\ndir = {:?}\n\
-         [kafka.properties]\n\"session.timeout.ms\" = 6000\n[rotation]\nmax_rows = 20000\nmax_age = \"2s\"\n\
+         [kafka.properties]\n\"session.timeout.ms\" = 1500\n\"heartbeat.interval.ms\" = 300\n[rotation]\nmax_rows = 20000\nmax_age = \"2s\"\n\
          [upload]\nurl = \"s3://{BUCKET}/table\"\nendpoint = {:?}\n",
         kafka.bootstrap(),
         format!("{table:?}").to_lowercase(),
@@ -109,24 +111,25 @@ struct Inputs {
     half: f64,
 }
 
-/// Logs all records over the time that the kills take.
-fn log(kafka: &Kafka, work: &Path) -> u64 {
+/// Logs a part of the records between every two kills.
+fn log(kafka: &Kafka, work: &Path, killed: &AtomicU64) -> u64 {
     let mut config = Config { mode: Mode::Kafka, ..Config::default() };
     config.kafka.brokers = kafka.bootstrap();
     config.kafka.topic = TOPIC.to_owned();
     config.kafka.fallback.dir = work.join("logger");
     config.ledger.enabled = false;
     let (logger, guard) = Logger::open(&config).expect("the logger opens");
-    let start = Instant::now();
     for n in 0..RECORDS {
         let (id, inputs) = (format!("r-{n}"), Inputs { n, half: n as f64 / 2.0 });
         let model = if n % 3 == 0 { "wine" } else { "fraud/eu" };
         while !matches!(logger.log(Prediction::new(model, "1", &inputs, &n).id(&id)), Outcome::Accepted { .. }) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        // 40,000 a second: as long as the kills take.
         if n % 400 == 0 {
-            std::thread::sleep(Duration::from_millis(n / 40).saturating_sub(start.elapsed()));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        while n >= (killed.load(Ordering::Relaxed) + 1) * RECORDS / KILLS {
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
     let report = guard.shutdown(Duration::from_secs(120));
@@ -134,8 +137,8 @@ fn log(kafka: &Kafka, work: &Path) -> u64 {
     report.delivered
 }
 
-/// Kills archivers at random moments; another takes the place of each.
-fn kill_archivers(faults: &mut FaultyBucket, config: &Path) {
+/// Kills archivers at random moments, each after something was stored since the last one; another takes the place of each.
+fn kill_archivers(faults: &mut FaultyBucket, config: &Path, killed: &AtomicU64) {
     let mut running: Vec<Child> = Vec::new();
     for kill in 0..KILLS {
         let wanted = INSTANCES[usize::try_from(kill * 3 / KILLS).expect("small")];
@@ -145,15 +148,18 @@ fn kill_archivers(faults: &mut FaultyBucket, config: &Path) {
         while running.len() > wanted {
             end(running.swap_remove(0));
         }
+        let before = files(Table::Parquet, faults).len();
+        wait_until("something is stored after a kill", Duration::from_secs(60), || files(Table::Parquet, faults).len() > before);
         if kill % 2 == 0 {
             faults.next(kill / 2);
         }
-        std::thread::sleep(Duration::from_millis(500 + fastrand::u64(..1_500)));
+        std::thread::sleep(Duration::from_millis(fastrand::u64(..1_500)));
         let at = fastrand::usize(..running.len());
         end(running.swap_remove(at));
         if kill % 2 == 0 {
             faults.heal(kill / 2);
         }
+        killed.fetch_add(1, Ordering::Relaxed);
     }
     running.into_iter().for_each(end);
 }

@@ -175,7 +175,7 @@ fn a_crash_between_any_two_steps_is_repaired_by_the_next_run() {
             olds.iter().take(step - 1).for_each(|old| fs::remove_file(layout.partition.join(old)).unwrap());
         }
         layout.compact();
-        assert_eq!(layout.names(), [name.clone()], "step {step}");
+        assert_eq!(layout.names(), std::slice::from_ref(&name), "step {step}");
         assert_eq!(layout.rows(), before, "step {step}");
     }
 }

@@ -31,6 +31,16 @@ fn log_wines(dir: &Path, store: &str) {
 }
 
 #[test]
+fn the_sizing_page_has_what_its_script_computes() {
+    let page = include_str!("../docs/sizing.md");
+    let computed = output(python("docs/sizing.py"));
+    assert!(page.contains(&computed), "write this into docs/sizing.md:\n{computed}");
+    let mut other = python("docs/sizing.py");
+    other.args(["--per-day", "5e8", "--record-bytes", "1000"]);
+    assert!(output(other).contains("| 0.5 billion | 5,787 |"));
+}
+
+#[test]
 fn its_targets_are_in_the_makefile() {
     for target in ["run", "test", "demo"] {
         assert!(README.contains(&format!("make {target}")) && MAKEFILE.contains(&format!("\n{target}: ")), "{target}");

@@ -26,7 +26,7 @@ pub(in crate::connect) struct Lines {
 
 enum Out {
     Plain(Vec<u8>),
-    Gzip(GzEncoder<Vec<u8>>),
+    Gzip(Box<GzEncoder<Vec<u8>>>),
 }
 
 impl Out {
@@ -57,7 +57,7 @@ impl Drop for Lines {
 impl Lines {
     pub fn new(separator: Option<Vec<u8>>, gzip: Option<u32>, path: PathBuf) -> Lines {
         let out = match gzip {
-            Some(level) => Out::Gzip(GzEncoder::new(Vec::new(), Compression::new(level))),
+            Some(level) => Out::Gzip(Box::new(GzEncoder::new(Vec::new(), Compression::new(level)))),
             None => Out::Plain(Vec::new()),
         };
         Lines { separator, out, path, spilled: false }

@@ -1,4 +1,4 @@
-//! Two million records through Kafka to Parquet, while archivers are killed with -9, more and fewer of them share the work, and the bucket's server
+//! Two million records through Kafka to Parquet, and as many to a Delta table, while archivers are killed with -9, more and fewer of them share the work, and the bucket's server
 //! is killed, slow, cut off, or answers 500 and 503: every record is stored once, and no reader ever sees a half file.
 
 mod support;
@@ -16,9 +16,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::faulty_bucket::FaultyBucket;
-use support::kafka::{Kafka, Options};
+use support::kafka::{Kafka, Message, Options, read_topic};
+use support::process::wait_until;
 use support::readers::{output, python};
 
 const RECORDS: u64 = 2_000_000;
@@ -32,20 +33,37 @@ fn main() {
     if std::env::args().any(|argument| argument == "--list") {
         return;
     }
-    let kafka = Kafka::start(&Options::default());
+    stored_once(Table::Parquet);
+    stored_once(Table::Delta);
+    println!("4 passed, 0 failed");
+}
+
+/// What readers are given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Table {
+    Parquet,
+    Delta,
+}
+
+fn stored_once(table: Table) {
+    // Members that were killed are missed within seconds, so that each archiver stores something before it is killed too.
+    let kafka = Kafka::start(&Options { properties: &[("group.min.session.timeout.ms", "500")], ..Options::default() });
     kafka.create_topic(TOPIC, 6);
     let mut faults = FaultyBucket::start(BUCKET);
     let work = tempfile::tempdir().expect("a directory");
     let config = work.path().join("archive.toml");
-    std::fs::write(&config, toml(&kafka, &faults, work.path())).expect("the configuration");
+    std::fs::write(&config, toml(table, &kafka, &faults, work.path())).expect("the configuration");
 
-    let (done, seen) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (done, seen, killed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let logged = std::thread::scope(|scope| {
-        let minio = faults.minio.store(BUCKET);
+        let (minio, environment) = (faults.minio.store(BUCKET), faults.minio.env());
         let (done_, seen_) = (&done, &seen);
-        scope.spawn(move || read_until(minio, done_, seen_));
-        let logging = scope.spawn(|| log(&kafka, work.path()));
-        kill_archivers(&mut faults, &config);
+        scope.spawn(move || match table {
+            Table::Parquet => read_until(minio, done_, seen_),
+            Table::Delta => read_table_until(environment, done_, seen_),
+        });
+        let logging = scope.spawn(|| log(&kafka, work.path(), &killed));
+        kill_archivers(&mut faults, &config, &killed);
         let logged = logging.join().expect("all is logged");
         let status = archive(&config, &faults, true).wait().expect("the last run");
         assert!(status.success(), "{status}");
@@ -53,19 +71,24 @@ fn main() {
         logged
     });
     assert_eq!(logged, RECORDS);
-    let objects = assert_once(&faults);
-    assert_readers_agree(&faults);
-    println!("test {RECORDS} records are stored once after {KILLS} kills of 1, 3 and 2 archivers, in {objects} objects ... ok");
-    println!("test no reader saw a half file: {} objects were read while they came ... ok", seen.load(Ordering::Relaxed));
-    println!("2 passed, 0 failed");
+    let objects = assert_once(&kafka, &faults, &files(table, &faults));
+    assert_readers_agree(table, &faults);
+    println!(
+        "test {table:?}: {RECORDS} records are stored once after {KILLS} kills of 1, 3 and 2 archivers, in {objects} objects ... ok"
+    );
+    println!(
+        "test {table:?}: no reader saw a half file or a row twice: {} were read while they came ... ok",
+        seen.load(Ordering::Relaxed)
+    );
 }
 
-fn toml(kafka: &Kafka, faults: &FaultyBucket, work: &Path) -> String {
+fn toml(table: Table, kafka: &Kafka, faults: &FaultyBucket, work: &Path) -> String {
     format!(
-        "mode = \"kafka\"\nledger.enabled = false\n[kafka]\nbrokers = {:?}\ntopic = {TOPIC:?}\n[archive]\ntopics = [{TOPIC:?}]\ndir = {:?}\n\
-         [kafka.properties]\n\"session.timeout.ms\" = 6000\n[rotation]\nmax_rows = 20000\nmax_age = \"2s\"\n\
+        "mode = \"kafka\"\nledger.enabled = false\n[kafka]\nbrokers = {:?}\ntopic = {TOPIC:?}\n[archive]\ntable = {:?}\ntopics = [{TOPIC:?}]\ndir = {:?}\n\
+         [kafka.properties]\n\"session.timeout.ms\" = 1500\n\"heartbeat.interval.ms\" = 300\n[rotation]\nmax_rows = 20000\nmax_age = \"2s\"\n\
          [upload]\nurl = \"s3://{BUCKET}/table\"\nendpoint = {:?}\n",
         kafka.bootstrap(),
+        format!("{table:?}").to_lowercase(),
         work.join("scratch"),
         faults.endpoint()
     )
@@ -88,24 +111,25 @@ struct Inputs {
     half: f64,
 }
 
-/// Logs all records over the time that the kills take.
-fn log(kafka: &Kafka, work: &Path) -> u64 {
+/// Logs a part of the records between every two kills.
+fn log(kafka: &Kafka, work: &Path, killed: &AtomicU64) -> u64 {
     let mut config = Config { mode: Mode::Kafka, ..Config::default() };
     config.kafka.brokers = kafka.bootstrap();
     config.kafka.topic = TOPIC.to_owned();
     config.kafka.fallback.dir = work.join("logger");
     config.ledger.enabled = false;
     let (logger, guard) = Logger::open(&config).expect("the logger opens");
-    let start = Instant::now();
     for n in 0..RECORDS {
         let (id, inputs) = (format!("r-{n}"), Inputs { n, half: n as f64 / 2.0 });
         let model = if n % 3 == 0 { "wine" } else { "fraud/eu" };
         while !matches!(logger.log(Prediction::new(model, "1", &inputs, &n).id(&id)), Outcome::Accepted { .. }) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        // 40,000 a second: as long as the kills take.
         if n % 400 == 0 {
-            std::thread::sleep(Duration::from_millis(n / 40).saturating_sub(start.elapsed()));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        while n >= (killed.load(Ordering::Relaxed) + 1) * RECORDS / KILLS {
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
     let report = guard.shutdown(Duration::from_secs(120));
@@ -113,8 +137,8 @@ fn log(kafka: &Kafka, work: &Path) -> u64 {
     report.delivered
 }
 
-/// Kills archivers at random moments; another takes the place of each.
-fn kill_archivers(faults: &mut FaultyBucket, config: &Path) {
+/// Kills archivers at random moments, each after something was stored since the last one; another takes the place of each.
+fn kill_archivers(faults: &mut FaultyBucket, config: &Path, killed: &AtomicU64) {
     let mut running: Vec<Child> = Vec::new();
     for kill in 0..KILLS {
         let wanted = INSTANCES[usize::try_from(kill * 3 / KILLS).expect("small")];
@@ -124,15 +148,18 @@ fn kill_archivers(faults: &mut FaultyBucket, config: &Path) {
         while running.len() > wanted {
             end(running.swap_remove(0));
         }
+        let before = files(Table::Parquet, faults).len();
+        wait_until("something is stored after a kill", Duration::from_secs(60), || files(Table::Parquet, faults).len() > before);
         if kill % 2 == 0 {
             faults.next(kill / 2);
         }
-        std::thread::sleep(Duration::from_millis(500 + fastrand::u64(..1_500)));
+        std::thread::sleep(Duration::from_millis(fastrand::u64(..1_500)));
         let at = fastrand::usize(..running.len());
         end(running.swap_remove(at));
         if kill % 2 == 0 {
             faults.heal(kill / 2);
         }
+        killed.fetch_add(1, Ordering::Relaxed);
     }
     running.into_iter().for_each(end);
 }
@@ -166,14 +193,44 @@ fn read_until(store: impl ObjectStore, done: &AtomicBool, seen: &AtomicU64) {
     }
 }
 
+/// Reads the table by its log, again and again: no row is there twice in any version.
+fn read_table_until(environment: impl IntoIterator<Item = (&'static str, String)>, done: &AtomicBool, seen: &AtomicU64) {
+    let mut script = python("tests/readers/watch_delta.py");
+    script.arg(format!("s3://{BUCKET}/table/predictions")).envs(environment).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut watching = script.spawn().expect("Python starts");
+    while !done.load(Ordering::Acquire) {
+        assert_eq!(watching.try_wait().expect("it runs"), None, "it saw a row twice");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // It ends with its input, and tells how many versions it has seen.
+    drop(watching.stdin.take());
+    let told = watching.wait_with_output().expect("it ends");
+    assert!(told.status.success(), "{}", told.status);
+    seen.store(String::from_utf8_lossy(&told.stdout).trim().parse().expect("a number"), Ordering::Relaxed);
+}
+
+/// The files that readers read: all that are there, or all that the log names.
+fn files(table: Table, faults: &FaultyBucket) -> Vec<object_store::path::Path> {
+    if table == Table::Delta {
+        let mut script = python("tests/readers/read_delta.py");
+        script.args(["--reader", "delta-rs", "files", &format!("s3://{BUCKET}/table/predictions")]).envs(faults.minio.env());
+        let key =
+            |url: &str| object_store::path::Path::parse(url.strip_prefix(&format!("s3://{BUCKET}/")).expect("in the bucket"));
+        return output(script).lines().map(|url| key(url).expect("a key")).collect();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let store = faults.minio.store(BUCKET);
+    let listed: Vec<_> = runtime.block_on(store.list(Some(&"table/predictions".into())).try_collect()).expect("the objects");
+    listed.into_iter().map(|object| object.location).collect()
+}
+
 /// Each number once, with its own id and values.
-fn assert_once(faults: &FaultyBucket) -> usize {
+fn assert_once(kafka: &Kafka, faults: &FaultyBucket, files: &[object_store::path::Path]) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let store = faults.minio.store(BUCKET);
     let mut times = vec![0_u8; usize::try_from(RECORDS).expect("fits")];
-    let listed: Vec<_> = runtime.block_on(store.list(Some(&"table/predictions".into())).try_collect()).expect("the objects");
-    for object in &listed {
-        let bytes = runtime.block_on(async { store.get(&object.location).await?.bytes().await }).expect("an object");
+    for file in files {
+        let bytes = runtime.block_on(async { store.get(file).await?.bytes().await }).expect("an object");
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("a Parquet file").build().expect("its rows");
         for batch in reader {
             let batch = batch.expect("a batch");
@@ -190,18 +247,52 @@ fn assert_once(faults: &FaultyBucket) -> usize {
                     (ids.value(row), half.value(row), output.value(row)),
                     (&*format!("r-{number}"), number as f64 / 2.0, number)
                 );
-                assert!(n.is_valid(row), "{}", object.location);
+                assert!(n.is_valid(row), "{file}");
             }
         }
     }
-    let (missing, twice) = (times.iter().filter(|&&times| times == 0).count(), times.iter().filter(|&&times| times > 1).count());
-    assert_eq!((missing, twice), (0, 0), "missing and stored twice, of {RECORDS}");
-    listed.len()
+    let of = |wanted: fn(u8) -> bool| -> BTreeSet<usize> { (0..times.len()).filter(|n| wanted(times[*n])).collect() };
+    let (missing, twice) = (of(|times| times == 0), of(|times| times > 1));
+    if missing.len() + twice.len() > 0 {
+        tell_where(kafka, files, &missing.union(&twice).copied().collect());
+    }
+    assert_eq!((missing.len(), twice.len()), (0, 0), "missing {missing:?} and stored twice {twice:?}, of {RECORDS}");
+    files.len()
 }
 
-/// DuckDB reads the bucket as one table.
-fn assert_readers_agree(faults: &FaultyBucket) {
-    let mut script = python("tests/readers/count_table.py");
+/// Where records lie in the topic, and which objects are said to have those offsets.
+fn tell_where(kafka: &Kafka, files: &[object_store::path::Path], numbers: &BTreeSet<usize>) {
+    for message in read_topic(&kafka.bootstrap(), TOPIC, 0) {
+        let value: serde_json::Value = serde_json::from_slice(message.value.as_deref().unwrap_or_default()).expect("a record");
+        let number = value["outputs"].as_u64().and_then(|n| usize::try_from(n).ok()).expect("its number");
+        if numbers.contains(&number) {
+            let Message { partition, offset, .. } = message;
+            let (writer, seq) = (&value["writer"], &value["seq"]);
+            println!(
+                "record {number} of writer={writer} seq={seq} is at partition={partition} offset={offset}; objects from or to near it:"
+            );
+            let of_partition = files.iter().filter(|file| file.as_ref().contains(&format!("/{TOPIC}+{partition}+")));
+            for file in of_partition {
+                let name = file.filename().unwrap_or_default().trim_end_matches(".parquet");
+                let bounds = name.rsplit('+').next().and_then(|range| range.split_once('-')).expect("a range");
+                let bounds: [i64; 2] = [bounds.0, bounds.1].map(|text| text.parse().expect("an offset"));
+                if bounds[0] - 30_000 <= offset && offset <= bounds[1] + 30_000 {
+                    println!("  {file}");
+                }
+            }
+        }
+    }
+}
+
+/// DuckDB reads the bucket as one table, delta-rs its log.
+fn assert_readers_agree(table: Table, faults: &FaultyBucket) {
+    let mut script = match table {
+        Table::Parquet => python("tests/readers/count_table.py"),
+        Table::Delta => python("tests/readers/read_delta.py"),
+    };
+    if table == Table::Delta {
+        script.args(["--reader", "delta-rs", "count"]);
+    }
     script.arg(format!("s3://{BUCKET}/table/predictions")).envs(faults.minio.env());
     let expected = format!("{RECORDS} {RECORDS} {} {}", RECORDS * (RECORDS - 1) / 2, RECORDS.div_ceil(3));
     assert_eq!(output(script).trim(), expected, "rows, ids, the sum of n, rows of wine");

@@ -301,13 +301,12 @@ fn item<'a, 'py>(list: &'a Bound<'py, PyList>, at: usize) -> Option<Borrowed<'a,
     unsafe { Borrowed::from_ptr_or_opt(list.py(), ffi::PyList_GetItem(list.as_ptr(), at as ffi::Py_ssize_t)) }
 }
 
+/// A key and its value.
+type Entry<'a, 'py> = (Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>);
+
 /// The entry of `dict` at `at` or behind it: the dict's own references, good until Python code runs.
 #[inline]
-#[allow(clippy::type_complexity, reason = "a pair")]
-fn next<'a, 'py>(
-    dict: &'a Bound<'py, PyDict>,
-    at: &mut ffi::Py_ssize_t,
-) -> Option<(Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
+fn next<'a, 'py>(dict: &'a Bound<'py, PyDict>, at: &mut ffi::Py_ssize_t) -> Option<Entry<'a, 'py>> {
     let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
     // SAFETY: `dict` is a live dict and the thread is attached, so nobody changes it during this call. Between calls it may change: `at` is checked
     // against the dict's size each time, so entries are skipped or seen twice, but none is read that is not there.

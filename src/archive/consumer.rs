@@ -39,6 +39,8 @@ pub(super) enum Control {
     Take {
         lease: Lease,
         position: Position,
+        /// The offset that it is read from.
+        next: i64,
         /// Where it ends, for a run that ends.
         until: Option<i64>,
     },
@@ -107,45 +109,41 @@ impl Group {
         let mut starts = TopicPartitionList::new();
         let mut taken = Vec::with_capacity(positions.len());
         for (at, mut position) in positions {
-            let watermarks =
-                || retry(|| consumer.fetch_watermarks(&at.topic, at.partition, ANSWER).map_err(|error| format!("{at}: {error}")));
+            let ask = || consumer.fetch_watermarks(&at.topic, at.partition, ANSWER).map_err(|error| format!("{at}: {error}"));
+            let (first, end) = retry(ask)?;
             if let Some(table) = &self.table {
-                position = retry(|| table.take_over(&at, position, || watermarks().map(|(_, end)| end)))?;
+                position = retry(|| table.take_over(&at, position, end))?;
             }
-            let offset = match (position.offset, self.start) {
-                (Some(offset), _) => Offset::Offset(offset),
-                (None, Start::Earliest) => Offset::Beginning,
-                (None, Start::Latest) => Offset::End,
+            let next = match (position.offset, self.start) {
+                (Some(offset), _) if offset < first => {
+                    tracing::error!(partition = %at, lost = first - offset, "messages were deleted by the topic's retention before they were stored");
+                    first
+                }
+                (Some(offset), _) => offset,
+                (None, Start::Earliest) => first,
+                (None, Start::Latest) => end,
             };
-            starts.add_partition_offset(&at.topic, at.partition, offset).map_err(|error| error.to_string())?;
-            let until = if self.until_end {
-                let (first, end) = watermarks()?;
-                let from = position.offset.unwrap_or(if self.start == Start::Earliest { first } else { end });
-                // Nothing to wait for.
-                Some(if end <= from.max(first) { from } else { end })
-            } else {
-                None
-            };
-            taken.push((at, position, until));
+            starts.add_partition_offset(&at.topic, at.partition, Offset::Offset(next)).map_err(|error| error.to_string())?;
+            let until = self.until_end.then(|| end.max(next));
+            taken.push((at, position, next, until));
         }
         let rk = consumer.client().native_ptr();
         // SAFETY: the client and the list are alive; librdkafka copies the list.
-        check(unsafe { sys::rd_kafka_incremental_assign(rk, starts.ptr()) })?;
-        // Paused until each partition's queue leads to its worker: what was fetched before is thrown away and fetched again.
+        done(unsafe { sys::rd_kafka_incremental_assign(rk, starts.ptr()) })?;
+        // Paused until its worker has taken each partition over: what was fetched before is thrown away and fetched again.
         consumer.pause(&starts).map_err(|error| error.to_string())?;
-        for (at, position, until) in taken {
+        for (at, position, next, until) in taken {
             self.lead_to_worker(consumer, &at)?;
-            let offset = position.offset.unwrap_or(0);
-            let progress = Progress { stored: offset, read: offset, ..Progress::default() };
+            let progress = Progress { stored: next, read: next, ..Progress::default() };
             self.counters.partitions.lock().insert(at.clone(), progress);
             tracing::info!(partition = %at, offset = position.offset, planned_end = position.end, "taken over");
             let lease = self.leases.grant(at.clone());
             // A worker that has ended says why by itself.
             let (worker, unfinished) = &self.workers[self.worker_of(&at)];
             unfinished.told();
-            let _ = worker.send(Control::Take { lease, position, until });
+            let _ = worker.send(Control::Take { lease, position, next, until });
         }
-        consumer.resume(&starts).map_err(|error| error.to_string())
+        Ok(())
     }
 
     fn give_away(&self, consumer: &Consumer, partitions: &TopicPartitionList) {
@@ -157,7 +155,7 @@ impl Group {
             let _ = self.workers[self.worker_of(&at)].0.send(Control::Drop(at));
         }
         // SAFETY: the client and the list are alive; librdkafka copies the list.
-        if let Err(why) = check(unsafe { sys::rd_kafka_incremental_unassign(consumer.client().native_ptr(), partitions.ptr()) }) {
+        if let Err(why) = done(unsafe { sys::rd_kafka_incremental_unassign(consumer.client().native_ptr(), partitions.ptr()) }) {
             *self.broken.lock() = Some(Fault::Again(why));
         }
     }
@@ -215,7 +213,7 @@ fn retry<T>(mut ask: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     }
 }
 
-fn check(error: *mut sys::rd_kafka_error_t) -> Result<(), String> {
+fn done(error: *mut sys::rd_kafka_error_t) -> Result<(), String> {
     if error.is_null() {
         return Ok(());
     }
@@ -258,19 +256,42 @@ pub(super) fn join(
     Ok((consumer, queues))
 }
 
-/// Properties that exactly once, and bounded memory, depend on.
-fn config(job: &Job, workers: usize) -> ClientConfig {
-    let mut config = job.client.clone();
-    // A worker's queue holds what comes while it encodes; the fetches in flight come on top.
-    let queued_kbytes = (16 * 1024 / workers).max(2 * 1024).to_string();
-    for (name, value) in [
-        ("group.id", &*job.group),
+/// Properties that exactly once depends on.
+fn promised(job: &Job) -> [(&'static str, &str); 7] {
+    [
+        ("group.id", &job.group),
         ("enable.auto.commit", "false"),
         ("enable.auto.offset.store", "false"),
         ("auto.offset.reset", if job.start == Start::Earliest { "earliest" } else { "latest" }),
         ("partition.assignment.strategy", "cooperative-sticky"),
         ("isolation.level", "read_committed"),
-        ("enable.partition.eof", "true"),
+        // librdkafka counts the event at a partition's end as a message when it reads in batches: after a pause, which each rebalance is, it then
+        // leaves out the message that comes at that offset (seen with 2.12.1, in `rd_kafka_q_serve_rkmessages`).
+        ("enable.partition.eof", "false"),
+    ]
+}
+
+/// # Errors
+/// A property that was given and contradicts what the archiver needs.
+pub(super) fn check(job: &Job) -> Result<(), String> {
+    for (name, value) in promised(job) {
+        if let Some(given) = job.client.get(name).filter(|given| *given != value) {
+            return Err(format!(
+                "kafka.properties.\"{name}\"={given:?} conflicts with {value:?}, which an archiver needs: remove the property"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn config(job: &Job, workers: usize) -> ClientConfig {
+    let mut config = job.client.clone();
+    for (name, value) in promised(job) {
+        config.set(name, value);
+    }
+    // A worker's queue holds what comes while it encodes; the fetches in flight come on top.
+    let queued_kbytes = (16 * 1024 / workers).max(2 * 1024).to_string();
+    for (name, value) in [
         ("queued.max.messages.kbytes", &*queued_kbytes),
         ("fetch.max.bytes", "4194304"),
         ("fetch.wait.max.ms", "100"),
@@ -278,7 +299,9 @@ fn config(job: &Job, workers: usize) -> ClientConfig {
         ("fetch.queue.backoff.ms", "5"),
         ("topic.metadata.refresh.interval.ms", "30000"),
     ] {
-        config.set(name, value);
+        if job.client.get(name).is_none() {
+            config.set(name, value);
+        }
     }
     config
 }
@@ -300,6 +323,38 @@ impl Offsets {
             element.set_metadata(position.to_string());
             self.consumer.commit(&list, CommitMode::Sync).map_err(|error| error.to_string())
         })
+    }
+
+    /// Has the messages of a partition come from this offset on, whatever came before.
+    pub fn seek(&self, lease: &Lease, offset: i64) -> Result<(), String> {
+        let sought = self.leases.while_held(lease, || {
+            self.consumer
+                .seek(&lease.at.topic, lease.at.partition, Offset::Offset(offset), ANSWER)
+                .map_err(|error| format!("{}: cannot go to offset={offset}: {error}", lease.at))
+        });
+        sought.unwrap_or(Ok(()))
+    }
+
+    /// How far each partition was read, of this consumer, what transactions leave behind their messages too.
+    pub fn positions(&self) -> Vec<(TopicPartition, i64)> {
+        let Ok(positions) = self.consumer.position() else { return Vec::new() };
+        let known = positions.elements().into_iter().filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => {
+                Some((TopicPartition { topic: element.topic().into(), partition: element.partition() }, offset))
+            }
+            _ => None,
+        });
+        known.collect()
+    }
+
+    /// Lets the messages of a partition come, if it is still held.
+    pub fn resume(&self, lease: &Lease) -> Result<(), String> {
+        let resumed = self.leases.while_held(lease, || {
+            let mut list = TopicPartitionList::with_capacity(1);
+            list.add_partition(&lease.at.topic, lease.at.partition);
+            self.consumer.resume(&list).map_err(|error| format!("{}: {error}", lease.at))
+        });
+        resumed.unwrap_or(Ok(()))
     }
 }
 
@@ -325,11 +380,6 @@ impl Drop for Queue {
 /// What came out of a queue.
 pub(super) enum Received<'a> {
     Message(Message<'a>),
-    /// All messages before this offset were read.
-    End {
-        partition: i32,
-        offset: i64,
-    },
     /// Something that passes, or that the group's own poll tells of too.
     Error(String),
 }
@@ -402,9 +452,6 @@ impl Drop for Owned<'_> {
 fn view<'a>(topic: &'a str, message: &'a sys::rd_kafka_message_t, native: *mut sys::rd_kafka_message_t) -> Received<'a> {
     match message.err {
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {}
-        RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
-            return Received::End { partition: message.partition, offset: message.offset };
-        }
         error => return Received::Error(RDKafkaErrorCode::from(error).to_string()),
     }
     let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;

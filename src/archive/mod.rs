@@ -24,6 +24,8 @@ pub mod metrics;
 mod position;
 pub mod predictions;
 mod range;
+#[cfg(feature = "avro")]
+pub(crate) mod registry;
 mod scratch;
 mod settings;
 mod status;
@@ -98,6 +100,7 @@ impl Archiver {
     /// What never passes: a target that cannot be made of its settings, a message that cannot be stored under [`OnBad::Stop`].
     pub fn run(&self) -> Result<(), Error> {
         let fatal = |why: String| Error::new(ErrorKind::Storage, why);
+        consumer::check(&self.job).map_err(|why| Error::new(ErrorKind::Config, why))?;
         let target = Target::open(&self.job.target).map_err(|error| fatal(error.to_string()))?;
         let target = target.ok_or_else(|| Error::new(ErrorKind::Config, "upload.url is not set: expected where objects go"))?;
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, fastrand::u64(..));

@@ -38,7 +38,11 @@ pub(super) struct Partition {
     /// Where the open range begins.
     from: Position,
     /// The offset behind the last message that was read.
-    pub next: Option<i64>,
+    pub next: i64,
+    /// Nothing was read yet, and where the brokers began was not doubted.
+    untouched: bool,
+    /// The number of a batch whose messages are not taken.
+    pub passed_over: Option<u64>,
     pub until: Option<i64>,
     encoder: Option<Box<dyn Encoder>>,
     rotation: Option<Rotation>,
@@ -49,17 +53,22 @@ pub(super) struct Partition {
     storing: Option<oneshot::Receiver<Result<Position, Abandoned>>>,
     /// The newest time of a message, milliseconds since 1970.
     newest_time: i64,
-    /// Nothing more was there when the brokers were asked last.
+    /// Everything was read that the brokers were known to have.
     at_end: bool,
+    /// Messages came since this was asked last.
+    pub came: bool,
     pub rejected: u64,
 }
 
 impl Partition {
-    pub fn new(lease: Lease, from: Position, until: Option<i64>) -> Partition {
+    /// It is read from `next` on.
+    pub fn new(lease: Lease, from: Position, next: i64, until: Option<i64>) -> Partition {
         Partition {
             lease,
             from,
-            next: from.offset,
+            next,
+            untouched: true,
+            passed_over: None,
             until,
             encoder: None,
             rotation: None,
@@ -70,13 +79,14 @@ impl Partition {
             storing: None,
             newest_time: 0,
             at_end: false,
+            came: false,
             rejected: 0,
         }
     }
 
     /// Takes a message, unless the range must end before it.
     pub fn push(&mut self, message: &Message<'_>, now: Now, rules: &Rules<'_>) -> Result<Taken, Fault> {
-        if self.next.is_some_and(|next| message.offset < next) {
+        if message.offset < self.next {
             return Ok(Taken::Yes);
         }
         if self.is_behind_plan(message.offset) {
@@ -110,10 +120,16 @@ impl Partition {
             }
         }
         self.messages += 1;
-        self.next = Some(message.offset + 1);
+        self.next = message.offset + 1;
         self.newest_time = self.newest_time.max(message.timestamp.unwrap_or(0));
-        self.at_end = false;
+        (self.at_end, self.came) = (false, true);
         Ok(Taken::Yes)
+    }
+
+    /// Whether this first message is not the one that was asked for: it may be the next one that there is, or librdkafka may have gone on from an
+    /// assignment before this one. Asked once.
+    pub fn doubts(&mut self, offset: i64) -> bool {
+        std::mem::replace(&mut self.untouched, false) && offset > self.next
     }
 
     fn took(&mut self, message: &Message<'_>, rows: u64, now: Now) {
@@ -143,17 +159,15 @@ impl Partition {
         self.from.end.is_some_and(|end| offset >= end)
     }
 
-    /// The partition was read up to this offset.
+    /// The partition was read up to this offset, behind which there is nothing more.
     pub fn read_to(&mut self, offset: i64) {
         self.at_end = true;
-        if self.next.is_none_or(|next| next < offset) {
-            self.next = Some(offset);
-        }
+        self.next = self.next.max(offset);
     }
 
     pub fn is_due(&self, now: Now, rules: &Rules<'_>) -> bool {
         if let Some(end) = self.from.end {
-            return self.next.is_some_and(|next| next >= end);
+            return self.next >= end;
         }
         let Some(rotation) = &self.rotation else { return false };
         self.messages > 0
@@ -166,13 +180,13 @@ impl Partition {
     /// Rows alone decide, so this can be asked after each message.
     pub fn is_full(&self, rules: &Rules<'_>) -> bool {
         match self.from.end {
-            Some(end) => self.next.is_some_and(|next| next >= end),
+            Some(end) => self.next >= end,
             None => self.rotation.as_ref().is_some_and(|rotation| rotation.rows() >= rules.rotation.max_rows),
         }
     }
 
     fn is_at_end(&self) -> bool {
-        self.until.is_some_and(|until| self.next.is_some_and(|next| next >= until))
+        self.until.is_some_and(|until| self.next >= until)
     }
 
     /// Everything up to `until` is stored.
@@ -196,7 +210,7 @@ impl Partition {
 
     /// Ends the range. Call [`Partition::settle`] first: one range is stored at a time.
     pub fn finish(&mut self, on_bad: &OnBad) -> Result<Finished, Fault> {
-        let next = self.next.unwrap_or(0);
+        let next = self.next;
         let (mut objects, mut state, mut duplicates) = (Vec::new(), None, 0);
         if let Some(mut encoder) = self.encoder.take() {
             (state, duplicates) = (encoder.state(), encoder.duplicates());
@@ -222,7 +236,7 @@ impl Partition {
         };
         self.letter_bytes = 0;
         self.rotation = None;
-        self.next = Some(end.max(next));
+        self.next = end.max(next);
         self.from = Position { offset: Some(end), state: finished.state.is_some(), ..Position::default() };
         Ok(finished)
     }

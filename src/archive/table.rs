@@ -49,17 +49,12 @@ impl Table {
         Ok(Table { delta, group: group.to_owned(), places: Mutex::default() })
     }
 
-    /// Where a partition that is taken over goes on, by what the group has committed and what the table has. `end_of` asks for the offset behind the
+    /// Where a partition that is taken over goes on, by what the group has committed and what the table has. `end` is the offset behind the
     /// partition's last message.
     ///
     /// # Errors
     /// The table does not answer, or has more than the topic.
-    pub fn take_over(
-        &self,
-        at: &TopicPartition,
-        position: Position,
-        end_of: impl FnOnce() -> Result<i64, String>,
-    ) -> Result<Position, String> {
+    pub fn take_over(&self, at: &TopicPartition, position: Position, end: i64) -> Result<Position, String> {
         let place = self.delta.txn_version(&self.app_id(at)).map_err(|error| error.to_string())?;
         self.places.lock().insert(at.clone(), place);
         let Some(place) = place else { return Ok(position) };
@@ -67,7 +62,6 @@ impl Table {
         if position.end == Some(place) || position.offset.is_some_and(|offset| offset >= place) {
             return Ok(position);
         }
-        let end = end_of()?;
         if end < place {
             return Err(format!(
                 "the table has {at} up to offset={place}, the topic ends at offset={end}: it was made anew; give archive.group another name"

@@ -56,6 +56,8 @@ pub(super) struct Worker<'a> {
     /// Where the last message went.
     last: Option<(Arc<str>, i32, usize)>,
     looked: Duration,
+    /// Batches that were received.
+    batches: u64,
     /// When the watermarks of partitions that have nothing more were told.
     marked: Duration,
     unfinished: &'a Unfinished,
@@ -79,6 +81,7 @@ impl<'a> Worker<'a> {
             index: HashMap::new(),
             last: None,
             looked: Duration::ZERO,
+            batches: 0,
             marked: Duration::ZERO,
             unfinished,
         }
@@ -91,6 +94,7 @@ impl<'a> Worker<'a> {
                 return Ok(());
             }
             let mut fault = None;
+            self.batches += 1;
             let now = self.clock.now();
             queue.receive(WAIT, |topic, received| {
                 if fault.is_none() {
@@ -113,15 +117,19 @@ impl<'a> Worker<'a> {
     }
 
     /// Does what it is told. `false` to stop.
+    ///
+    /// Only between two batches: a partition's messages come once it is taken over here, so those of a batch that was received before belong to an earlier
+    /// assignment, which may have been further on. Taken for this one's, they would hide what lies before them.
     fn obey(&mut self) -> Result<bool, Fault> {
         loop {
             match self.control.try_recv() {
-                Ok(Control::Take { lease, position, until }) => {
+                Ok(Control::Take { lease, position, next, until }) => {
                     self.forget(&lease.at);
                     self.restore(&lease, position)?;
                     self.index.insert(lease.at.clone(), self.partitions.len());
-                    self.partitions.push(Partition::new(lease, position, until));
+                    self.partitions.push(Partition::new(lease.clone(), position, next, until));
                     self.unfinished.taken_over();
+                    self.storer.offsets.resume(&lease).map_err(Fault::Again)?;
                 }
                 Ok(Control::Drop(at)) => self.forget(&at),
                 Ok(Control::Stop) | Err(TryRecvError::Disconnected) => return Ok(false),
@@ -154,42 +162,43 @@ impl<'a> Worker<'a> {
         self.last = None;
     }
 
-    fn place(&mut self, topic: &Arc<str>, partition: i32) -> Result<Option<usize>, Fault> {
+    /// Where a partition is; `None` when it is not ours any more.
+    fn place(&mut self, topic: &Arc<str>, partition: i32) -> Option<usize> {
         if let Some((last, number, place)) = &self.last
             && Arc::ptr_eq(last, topic)
             && *number == partition
         {
-            return Ok(Some(*place));
+            return Some(*place);
         }
         let at = TopicPartition { topic: topic.clone(), partition };
-        if !self.index.contains_key(&at) {
-            // It may have been taken over after the last look.
-            self.obey()?;
-        }
         let place = self.index.get(&at).copied();
         self.last = place.map(|place| (topic.clone(), partition, place));
-        Ok(place)
+        place
     }
 
     fn take(&mut self, topic: &Arc<str>, received: &Received<'_>, now: Now) -> Result<(), Fault> {
         let message = match received {
             Received::Message(message) => message,
-            Received::End { partition, offset } => {
-                if let Some(place) = self.place(topic, *partition)? {
-                    self.partitions[place].read_to(*offset);
-                }
-                return Ok(());
-            }
             Received::Error(error) => {
                 tracing::warn!(%topic, error, "the brokers report an error");
                 return Ok(());
             }
         };
-        let Some(mut place) = self.place(topic, message.partition)? else { return Ok(()) };
+        let Some(mut place) = self.place(topic, message.partition) else { return Ok(()) };
+        if self.partitions[place].doubts(message.offset) {
+            let partition = &mut self.partitions[place];
+            tracing::debug!(?message, next = partition.next, "is not what was asked for: asked again");
+            self.storer.offsets.seek(&partition.lease, partition.next).map_err(Fault::Again)?;
+            partition.passed_over = Some(self.batches);
+        }
+        // What else lies in this batch came before the seek.
+        if self.partitions[place].passed_over == Some(self.batches) {
+            return Ok(());
+        }
         let rules = self.rules();
         while self.partitions[place].push(message, now, &rules)? == Taken::RotateFirst {
             self.finish(place)?;
-            match self.place(topic, message.partition)? {
+            match self.place(topic, message.partition) {
                 Some(found) => place = found,
                 None => return Ok(()),
             }
@@ -216,6 +225,7 @@ impl<'a> Worker<'a> {
 
     /// Ends the ranges that are due.
     fn look(&mut self, now: Now, queue: &Queue) -> Result<(), Fault> {
+        self.find_ends(queue);
         let rules = self.rules();
         let mut unfinished = 0;
         let mut place = 0;
@@ -240,6 +250,29 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Tells the partitions that are read to their end. The last offsets of a topic with transactions are no messages: where nothing comes, the consumer is
+    /// asked how far it is.
+    fn find_ends(&mut self, queue: &Queue) {
+        let mut quiet = false;
+        for partition in &mut self.partitions {
+            let came = std::mem::take(&mut partition.came);
+            match queue.newest(&partition.lease.at) {
+                Some(newest) if partition.next >= newest => partition.read_to(newest),
+                Some(_) => quiet |= !came,
+                None => {}
+            }
+        }
+        if !quiet {
+            return;
+        }
+        for (at, position) in self.storer.offsets.positions() {
+            let Some(place) = self.index.get(&at) else { continue };
+            if queue.newest(&at).is_some_and(|newest| position >= newest) {
+                self.partitions[*place].read_to(position);
+            }
+        }
+    }
+
     /// A partition that has nothing more is stored up to now, but for what is on its way to the brokers.
     fn mark(&mut self, now: Now) {
         if now.monotonic.saturating_sub(self.marked) < MARK {
@@ -248,7 +281,7 @@ impl<'a> Worker<'a> {
         self.marked = now.monotonic;
         let millis = now.wall.micros() / 1_000 - DELAY.as_millis() as i64;
         for partition in self.partitions.iter().filter(|partition| partition.is_caught_up()) {
-            self.storer.submit_mark(partition.lease.clone(), partition.next, millis);
+            self.storer.submit_mark(partition.lease.clone(), Some(partition.next), millis);
         }
     }
 
@@ -257,7 +290,7 @@ impl<'a> Worker<'a> {
         self.counters.rejected.fetch_add(std::mem::take(&mut partition.rejected), Ordering::Relaxed);
         let newest = queue.newest(&partition.lease.at);
         if let Some(progress) = self.counters.partitions.lock().get_mut(&partition.lease.at) {
-            progress.read = partition.next.unwrap_or(0);
+            progress.read = partition.next;
             progress.newest = newest.unwrap_or(progress.newest).max(progress.read);
         }
     }

@@ -34,7 +34,7 @@ pub fn job(
     until_end: bool,
 ) -> Result<Job, Error> {
     let wrong = |why: String| Error::new(ErrorKind::Config, format!("connector={}: {why}", sink.name));
-    let group = format!("connect-{}", sink.name);
+    let group = group_of(&sink.name);
     let client = topics(&config.kafka).map_err(wrong)?.client;
     let scratch = ScratchDir::open(&config.archive.dir).map_err(|why| Error::new(ErrorKind::Storage, why))?;
     let scratch = Arc::new(scratch);
@@ -61,6 +61,11 @@ pub fn job(
         threads: sink.tasks_max.min(cores),
         until_end,
     })
+}
+
+/// The group of a connector, as Connect names it.
+pub(super) fn group_of(connector: &str) -> String {
+    format!("connect-{connector}")
 }
 
 fn on_bad(sink: &SinkConfig) -> OnBad {

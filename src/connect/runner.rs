@@ -1,6 +1,7 @@
 //! Runs connectors: an archiver for each, on a thread of its own.
 
 use super::group::Group;
+use super::job::group_of;
 use super::rest::{PartitionOffset, Tasks};
 use super::store::Connector;
 use crate::archive::{Archiver, Counters, Job, TopicPartition};
@@ -17,7 +18,7 @@ use std::time::Duration;
 /// The longest that the brokers are waited for when only the cluster's id is asked.
 const CLUSTER_ID: Duration = Duration::from_secs(2);
 
-/// Makes the job of a connector; its group is set by the runner.
+/// Makes the job of a connector, of which the runner sets group and threads.
 pub type MakeJob = dyn Fn(&Connector) -> Result<Job, Error> + Send + Sync;
 
 /// [`Tasks`] by the [archiver](crate::archive): the tasks of a connector are its archiver's threads.
@@ -78,11 +79,6 @@ impl Runner {
     fn group(&self, name: &str) -> Result<Group, String> {
         Group::open(&self.client, &group_of(name))
     }
-}
-
-/// The group of a connector, as Connect names it.
-fn group_of(connector: &str) -> String {
-    format!("connect-{connector}")
 }
 
 impl Tasks for Runner {

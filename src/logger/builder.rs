@@ -5,7 +5,7 @@ use super::control::Control;
 use super::home::Home;
 use super::ledger::{Drops, Ledger};
 use super::pace::{Pace, PaceSettings};
-use super::worker::Worker;
+use super::worker::{Parts, Worker};
 use super::{Cause, Durability, Guard, Logger, LoggerSettings, Overflow, Shared};
 use crate::batch::BatchSettings;
 use crate::clock::{Clock, SystemClock};
@@ -163,7 +163,8 @@ impl Builder {
         });
         let backlog = Backlog::new(self.dir.clone(), self.others, process, self.ledger.is_some());
         let ledger = self.ledger.as_ref().map(|settings| Ledger::new(settings, process));
-        let worker = Worker::new(Arc::clone(&shared), self.batch, sink, spool, backlog, Pace::new(self.pace), home, ledger);
+        let parts = Parts { batch: self.batch, sink, spool, backlog, pace: Pace::new(self.pace), home, ledger };
+        let worker = Worker::new(Arc::clone(&shared), parts);
         let thread = std::thread::Builder::new()
             .name("predlog-worker".to_owned())
             .spawn(move || worker.run())

@@ -12,6 +12,7 @@ use predlog::clock::Timestamp;
 use predlog::config::kafka::{Format, Key, Packing};
 use predlog::config::{BadMessages, Mode};
 use predlog::{Config, Logger, Outcome, Prediction};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -213,6 +214,45 @@ fn a_bad_message_stops_the_archiver_when_that_is_asked_for() {
     let archiver = Archiver::new(Job::predictions(&archive.config, true).expect("a job"));
     let error = archiver.run().expect_err("it stops").to_string();
     assert!(error.contains(&format!("{}+0+0 cannot be stored: not a JSON object", archive.topic())), "{error}");
+}
+
+#[test]
+fn what_transactions_leave_behind_is_neither_stored_nor_waited_for() {
+    let mut archive = Archive::new(1);
+    archive.config.ledger.enabled = false;
+    let mut config = rdkafka::ClientConfig::new();
+    config.set("bootstrap.servers", broker().bootstrap()).set("transactional.id", archive.topic());
+    let producer: ThreadedProducer<DefaultProducerContext> = config.create().expect("a producer");
+    producer.init_transactions(LONG).expect("transactions");
+    for transaction in 0..4 {
+        producer.begin_transaction().expect("it begins");
+        for n in 0..10 {
+            let value = format!(r#"{{"id":"{transaction}-{n}","model_name":"m","inputs":{{"n":{transaction}}}}}"#);
+            producer
+                .send(BaseRecord::<(), _>::to(archive.topic()).payload(&value))
+                .map_err(|(error, _)| error)
+                .expect("there is room");
+        }
+        // The last one leaves its mark at the end of the topic.
+        let ended = if transaction % 2 == 0 { producer.commit_transaction(LONG) } else { producer.abort_transaction(LONG) };
+        ended.expect("it ends");
+        if transaction == 1 {
+            assert_eq!(archive.run(), (10, 0), "up to an aborted one");
+        }
+    }
+    assert_eq!(archive.run(), (10, 0));
+    let mut found: Vec<u64> = archive.rows().iter().filter_map(|row| row["inputs"]["n"].as_u64()).collect();
+    found.sort_unstable();
+    assert_eq!(found, [[0; 10], [2; 10]].concat());
+}
+
+#[test]
+fn a_property_that_would_break_exactly_once_is_refused() {
+    let mut archive = Archive::new(1);
+    archive.config.kafka.properties.0.insert("enable.auto.commit".to_owned(), "true".to_owned());
+    let archiver = Archiver::new(Job::predictions(&archive.config, true).expect("a job"));
+    let error = archiver.run().expect_err("it is refused").to_string();
+    assert!(error.contains("kafka.properties.\"enable.auto.commit\"=\"true\""), "{error}");
 }
 
 #[test]

@@ -2,33 +2,26 @@
 
 use super::envelope::quoted;
 use crate::archive::encoder::EncodeError;
-use crate::format::avro::{BARE, Client, NAME};
+use crate::archive::registry::SchemasById;
+use crate::format::avro::{BARE, NAME};
 use crate::format::schema::BARE_FIELD;
-use crate::retry::Backoff;
 use crate::sink::kafka::registry::RegistrySettings;
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::schema::{RecordSchema, UnionSchema};
 use apache_avro::types::Value;
-use parking_lot::Mutex;
 use serde_json::{Map, Value as Json, json};
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Tries before the ranges are given up and begun again.
-const TRIES: u32 = 20;
 
 /// Reads messages by the schemas of a registry.
 pub(super) struct Avro {
-    client: Mutex<Client>,
-    /// By id; `None` for one that the registry has not.
-    schemas: Mutex<HashMap<u32, Option<Arc<Schema>>>>,
+    /// `None` for one that the registry has not, or that cannot be read: its messages go to the dead letters.
+    schemas: SchemasById<Option<Arc<Schema>>>,
 }
 
 impl Avro {
     pub fn new(settings: &RegistrySettings) -> Result<Avro, String> {
-        Ok(Avro { client: Mutex::new(Client::new(settings)?), schemas: Mutex::default() })
+        Ok(Avro { schemas: SchemasById::new(settings, "kafka.registry")? })
     }
 
     /// The record in a message, as JSON. `Ok(Err(_))`: why it is none.
@@ -37,34 +30,13 @@ impl Avro {
             return Ok(Err("an Avro message without a schema id".to_owned()));
         };
         let id = u32::from_be_bytes(*id);
-        let Some(schema) = self.schema(id)? else { return Ok(Err(format!("schema id={id} is not in the registry"))) };
+        let parse = |text: Option<String>| text.and_then(|text| Schema::parse_str(&text).ok()).map(Arc::new);
+        let Some(schema) = self.schemas.get(id, parse)? else { return Ok(Err(format!("schema id={id} is not in the registry"))) };
         let read = GenericDatumReader::builder(&schema).build().and_then(|reader| reader.read_value(&mut body));
         Ok(match read {
             Ok(value) => Ok(json_of(&value, &schema).to_string()),
             Err(error) => Err(format!("not Avro of schema id={id}: {error}")),
         })
-    }
-
-    fn schema(&self, id: u32) -> Result<Option<Arc<Schema>>, EncodeError> {
-        if let Some(known) = self.schemas.lock().get(&id) {
-            return Ok(known.clone());
-        }
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), fastrand::u64(..));
-        let text = loop {
-            match self.client.lock().by_id(id) {
-                Ok(text) => break text,
-                Err(error) if backoff.failures() < TRIES => {
-                    let wait = backoff.failed();
-                    tracing::warn!(id, error, retry_in = ?wait, "cannot ask the registry for a schema");
-                    std::thread::sleep(wait);
-                }
-                Err(error) => return Err(EncodeError(format!("kafka.registry: schema id={id}: {error}"))),
-            }
-        };
-        // A schema that cannot be read is as good as none: its messages go to the dead letters.
-        let schema = text.and_then(|text| Schema::parse_str(&text).ok()).map(Arc::new);
-        self.schemas.lock().insert(id, schema.clone());
-        Ok(schema)
     }
 }
 

@@ -2,12 +2,11 @@
 
 use super::envelope::decimal_kind;
 use crate::archive::encoder::EncodeError;
+use crate::archive::registry::SchemasById;
 use crate::connect::config::ConverterSettings;
 use crate::connect::record::Part;
 use crate::connect::schema::{Kind, MAX_DEPTH, Schema};
 use crate::connect::value::Value;
-use crate::format::avro::Client;
-use crate::retry::Backoff;
 use crate::sink::kafka::registry::RegistrySettings;
 use apache_avro::Schema as AvroSchema;
 use apache_avro::reader::datum::GenericDatumReader;
@@ -15,20 +14,13 @@ use apache_avro::schema::{RecordSchema, UnionSchema};
 use apache_avro::types::Value as AvroValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use parking_lot::Mutex;
 use serde_json::Number;
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Tries before the ranges are given up and begun again.
-const TRIES: u32 = 20;
 
 /// Reads messages by the schemas of a registry.
 pub(super) struct Avro {
-    client: Mutex<Client>,
-    /// By id; why not, for one that cannot be used.
-    schemas: Mutex<HashMap<u32, Result<Arc<Known>, String>>>,
+    /// Why not, for one that cannot be used.
+    schemas: SchemasById<Result<Arc<Known>, String>>,
 }
 
 struct Known {
@@ -40,7 +32,7 @@ impl Avro {
     pub fn new(settings: &ConverterSettings) -> Result<Avro, String> {
         let (username, password) = settings.credentials.clone().unzip();
         let settings = RegistrySettings { url: settings.registry.clone(), username, password, ..RegistrySettings::default() };
-        Ok(Avro { client: Mutex::new(Client::new(&settings)?), schemas: Mutex::default() })
+        Ok(Avro { schemas: SchemasById::new(&settings, "schema.registry.url")? })
     }
 
     /// `Ok(Err(_))`: why it is no record.
@@ -50,7 +42,7 @@ impl Avro {
             return Ok(Err("not Avro of a registry: expected a zero byte and a schema id before the value".to_owned()));
         };
         let id = u32::from_be_bytes(*id);
-        let known = match self.schema(id)? {
+        let known = match self.schemas.get(id, |text| understand(text, id))? {
             Ok(known) => known,
             Err(why) => return Ok(Err(why)),
         };
@@ -60,38 +52,16 @@ impl Avro {
             Err(error) => Err(format!("not Avro of schema id={id}: {error}")),
         })
     }
-
-    fn schema(&self, id: u32) -> Result<Result<Arc<Known>, String>, EncodeError> {
-        if let Some(known) = self.schemas.lock().get(&id) {
-            return Ok(known.clone());
-        }
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), fastrand::u64(..));
-        let text = loop {
-            match self.client.lock().by_id(id) {
-                Ok(text) => break text,
-                Err(error) if backoff.failures() < TRIES => {
-                    let wait = backoff.failed();
-                    tracing::warn!(id, error, retry_in = ?wait, "cannot ask the registry for a schema");
-                    std::thread::sleep(wait);
-                }
-                Err(error) => return Err(EncodeError(format!("schema.registry.url: schema id={id}: {error}"))),
-            }
-        };
-        let known = match text {
-            None => Err(format!("schema id={id} is not in the registry")),
-            Some(text) => understand(&text, id).map(Arc::new).map_err(|why| format!("schema id={id}: {why}")),
-        };
-        self.schemas.lock().insert(id, known.clone());
-        Ok(known)
-    }
 }
 
-fn understand(text: &str, id: u32) -> Result<Known, String> {
-    let avro = AvroSchema::parse_str(text).map_err(|error| error.to_string())?;
-    let mut connect = schema(&avro, 0)?;
+fn understand(text: Option<String>, id: u32) -> Result<Arc<Known>, String> {
+    let wrong = |why: String| format!("schema id={id}: {why}");
+    let text = text.ok_or_else(|| format!("schema id={id} is not in the registry"))?;
+    let avro = AvroSchema::parse_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let mut connect = schema(&avro, 0).map_err(wrong)?;
     // A registry counts ids up: of two schemas of a subject the later has the higher, as it has the higher version.
     connect.version.get_or_insert(id.into());
-    Ok(Known { avro, connect: Arc::new(connect) })
+    Ok(Arc::new(Known { avro, connect: Arc::new(connect) }))
 }
 
 /// The variant of a union with null, and whether there is a null.

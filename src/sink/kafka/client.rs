@@ -131,17 +131,40 @@ pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
-/// What a consumer of the same brokers needs: how to reach them, and as whom.
+/// What a consumer of the same brokers needs: how to reach them, and as whom; and the properties that are passed through, but for those of producers.
 ///
 /// # Errors
 /// As [`config`].
 #[cfg(any(feature = "cli", feature = "archive"))]
 pub(super) fn connection(settings: &KafkaSettings) -> Result<ClientConfig, String> {
     const PARTS: [&str; 7] = ["bootstrap.", "security.", "ssl.", "sasl.", "enable.ssl.", "socket.", "client."];
+    const PRODUCERS: [&str; 19] = [
+        "acks",
+        "batch.",
+        "compression.",
+        "delivery.",
+        "dr_",
+        "enable.gapless.guarantee",
+        "enable.idempotence",
+        "linger.",
+        "message.send.",
+        "message.timeout.",
+        "msg_order_cmp",
+        "partitioner",
+        "produce.",
+        "queue.buffering.",
+        "queuing.strategy",
+        "request.",
+        "retries",
+        "sticky.",
+        "transaction",
+    ];
     let whole = config(settings)?;
     let mut connection = ClientConfig::new();
+    let begins = |name: &str, parts: &[&str]| parts.iter().any(|part| name.starts_with(part));
     for (name, value) in whole.config_map() {
-        if PARTS.iter().any(|part| name.starts_with(part)) {
+        let passed_through = settings.properties.0.contains_key(name) && !begins(name, &PRODUCERS);
+        if passed_through || begins(name, &PARTS) {
             connection.set(name, value);
         }
     }
@@ -165,6 +188,24 @@ fn millis(duration: std::time::Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(any(feature = "cli", feature = "archive"))]
+    #[test]
+    fn a_consumer_gets_the_properties_that_are_no_producers() {
+        let mut settings = KafkaSettings::default();
+        for (name, value) in
+            [("session.timeout.ms", "6000"), ("batch.size", "1000"), ("fetch.min.bytes", "9"), ("client.rack", "a")]
+        {
+            settings.properties.0.insert(name.to_owned(), value.to_owned());
+        }
+        let client = connection(&settings).unwrap();
+        let given = |name: &str| client.get(name);
+        assert_eq!(
+            (given("session.timeout.ms"), given("fetch.min.bytes"), given("client.rack")),
+            (Some("6000"), Some("9"), Some("a"))
+        );
+        assert_eq!((given("batch.size"), given("acks"), given("linger.ms"), given("partitioner")), (None, None, None, None));
+    }
 
     #[test]
     fn a_property_against_ours_is_named_with_both_values() {

@@ -16,7 +16,7 @@ const JSON: &str = "org.apache.kafka.connect.json.JsonConverter";
 const HEADERS: &str = "org.apache.kafka.connect.storage.SimpleHeaderConverter";
 const ANY: i64 = i32::MAX as i64;
 
-#[allow(clippy::too_many_arguments)] // A row of a table.
+#[expect(clippy::too_many_arguments, reason = "a row of a table")]
 const fn row(
     name: &'static str,
     kind: Kind,

@@ -1,6 +1,10 @@
 //! The thread between the lanes and the sink.
 
-use super::backlog::{Backlog, Frame, Next};
+mod ending;
+mod flush;
+mod replay;
+
+use super::backlog::{Backlog, Frame};
 use super::home::Home;
 use super::ledger::Ledger;
 use super::pace::Pace;
@@ -9,10 +13,9 @@ use crate::batch::{Batch, BatchSettings, Batcher, Chunk, Origin};
 use crate::clock::Now;
 use crate::lane::{BUFFERS, Taken};
 use crate::ledger::Entries;
-use crate::rotation::RotationSettings;
 use crate::sink::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::spool::Spool;
-use crate::stats::DropReason;
+use flush::Flush;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,8 +30,6 @@ const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
 /// A failing sink is tried again after this, then twice as long each time, up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// Frames of the backlog that may be on their way at one time, for a sink that answers later.
-const REPLAY_WINDOW: usize = 4;
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
@@ -57,6 +58,17 @@ pub(super) struct Worker {
     synced: u64,
 }
 
+/// What a worker is made of.
+pub(super) struct Parts {
+    pub batch: BatchSettings,
+    pub sink: Box<dyn Sink>,
+    pub spool: Option<Spool>,
+    pub backlog: Backlog,
+    pub pace: Pace,
+    pub home: Option<Home>,
+    pub ledger: Option<Ledger>,
+}
+
 struct InFlight {
     id: u64,
     what: What,
@@ -70,15 +82,6 @@ enum What {
     Statement(Entries),
 }
 
-/// A flush that is under way.
-struct Flush {
-    ticket: u64,
-    /// Accepted records when it was asked for: until so many have left the lanes, batches do not wait to be due.
-    accepted: u64,
-    /// With a sink that has intermediate files: they are closed when `finished` reaches this.
-    finished: Option<u64>,
-}
-
 /// Whatever ends the thread, nobody must wait for it any more.
 struct Ended(Arc<Shared>);
 
@@ -90,17 +93,8 @@ impl Drop for Ended {
 }
 
 impl Worker {
-    #[expect(clippy::too_many_arguments, reason = "the parts that the builder has made, each once")]
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        batch: BatchSettings,
-        sink: Box<dyn Sink>,
-        spool: Option<Spool>,
-        backlog: Backlog,
-        pace: Pace,
-        home: Option<Home>,
-        ledger: Option<Ledger>,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, parts: Parts) -> Self {
+        let Parts { batch, sink, spool, backlog, pace, home, ledger } = parts;
         Worker {
             shared,
             batcher: Batcher::new(batch),
@@ -435,97 +429,6 @@ impl Worker {
         }
     }
 
-    /// Gives the sink a part of what waits in segments. `true` when there is more.
-    fn replay(&mut self, now: Now) -> bool {
-        if self.down.is_some() {
-            return self.probe(now);
-        }
-        if let Some(spool) = &mut self.spool
-            && self.backlog.is_empty()
-            && spool.open_rows() > 0
-            && self.shared.lanes.used_bytes() < self.shared.lanes.capacity() / 4
-        {
-            let closed = spool.rotate(&RotationSettings::default(), now, true);
-            closed.into_iter().for_each(|(segment, _)| self.backlog.add(segment));
-        }
-        let replaying = self.in_flight.iter().filter(|batch| matches!(batch.what, What::Replay(_))).count();
-        let live_waits = self.shared.lanes.used_bytes() > self.shared.lanes.capacity() / 8;
-        if replaying >= REPLAY_WINDOW || !self.pace.allows(now.monotonic, live_waits) {
-            return false;
-        }
-        match self.replay_next(now) {
-            Ok(worked) => worked,
-            Err(error) => {
-                self.failed(error, now);
-                false
-            }
-        }
-    }
-
-    fn replay_next(&mut self, now: Now) -> Result<bool, SinkError> {
-        let frame = match self.backlog.next(&mut *self.sink, &self.shared.stats)? {
-            Next::Idle => return Ok(false),
-            Next::Moved => return Ok(true),
-            Next::Frame(frame) => frame,
-        };
-        self.batch_id += 1;
-        let batch = self.backlog.batch(self.batch_id);
-        if let Err(error) = self.sink.write(&batch) {
-            self.backlog.rewind();
-            return Err(error);
-        }
-        self.pace.replayed(frame.bytes);
-        self.in_flight.push_back(InFlight { id: self.batch_id, what: What::Replay(frame), since: Instant::now() });
-        self.poll_commits(now);
-        Ok(true)
-    }
-
-    /// A sink that is down and has no batch to try it with is asked.
-    fn probe(&mut self, now: Now) -> bool {
-        if now.monotonic < self.retry_at || (self.held.is_some() && self.spool.is_none()) {
-            return false;
-        }
-        match self.sink.probe() {
-            Ok(()) => {
-                self.recovered(now);
-                true
-            }
-            Err(error) => {
-                self.failed(error, now);
-                false
-            }
-        }
-    }
-
-    fn start_flush(&mut self, asked: Option<u64>) {
-        if let Some(ticket) = asked
-            && self.flush.as_ref().is_none_or(|flush| flush.ticket < ticket)
-        {
-            let accepted = self.shared.lanes.accepted().iter().sum();
-            self.flush = Some(Flush { ticket, accepted, finished: None });
-        }
-    }
-
-    fn left_lanes(&self) -> u64 {
-        self.owned + self.spooled
-    }
-
-    /// All that the flush is for has left the lanes and the spool, and the sink has not been asked to close its files yet.
-    fn closing_flush(&self) -> bool {
-        self.flush
-            .as_ref()
-            .is_some_and(|flush| flush.finished.is_none() && self.left_lanes() >= flush.accepted && self.spooled == 0)
-    }
-
-    fn end_flush(&mut self) {
-        if let Some(flush) = &self.flush
-            && flush.finished.is_some_and(|finished| self.maintained.finished >= finished)
-        {
-            self.shared.control.flushed(flush.ticket);
-            self.flush = None;
-        }
-    }
-
     /// Own records that the sink owns and that lie in its intermediate files, and those in the spool.
     fn on_disk(&self) -> u64 {
         self.spooled + self.maintained.pending
@@ -538,103 +441,5 @@ impl Worker {
         stats.on_disk.store(self.on_disk(), Ordering::Release);
         let spool = self.spool.as_ref().map_or(0, Spool::open_bytes) + self.backlog_bytes + self.maintained.pending_bytes;
         stats.spool_bytes.store(spool, Ordering::Release);
-    }
-
-    fn is_done(&self) -> bool {
-        let empty = self.held.is_none() && self.in_flight.is_empty() && self.shared.lanes.pending().rows == 0;
-        let spooled =
-            self.spooled > 0 || !self.backlog.is_empty() || self.spool.as_ref().is_some_and(|spool| spool.open_rows() > 0);
-        // Also what was adopted, which is nobody's pending.
-        let sealing = self.maintained.pending_bytes > 0;
-        empty && !spooled && !sealing && self.down.is_none() && self.has_stated()
-    }
-
-    /// The ledger's last word is kept.
-    fn has_stated(&self) -> bool {
-        self.ledger.as_ref().is_none_or(Ledger::has_ended)
-    }
-
-    /// The end: what could not be delivered stays where the next start finds it.
-    fn finish(mut self, now: Now) -> Report {
-        if self.shared.settings.durability == Durability::Memory {
-            self.spill_the_rest(now);
-            self.state(now, true);
-        }
-        match self.sink.close(now) {
-            Ok(maintained) => self.maintained = maintained,
-            Err(error) => self.failed(error, now),
-        }
-        if let Some(spool) = &mut self.spool {
-            spool.rotate(&RotationSettings::default(), now, true);
-        }
-        let accepted: u64 = self.shared.lanes.accepted().iter().sum();
-        let in_lanes = accepted - self.left_lanes();
-        let mut on_disk = self.on_disk();
-        if self.shared.settings.durability == Durability::Memory {
-            self.shared.stats.drop_records(DropReason::Shutdown, in_lanes);
-        } else {
-            on_disk += in_lanes;
-        }
-        self.publish();
-        let snapshot = self.shared.stats.snapshot();
-        let problem =
-            self.down.as_ref().map(ToString::to_string).or_else(|| (on_disk > 0).then(|| "the deadline passed first".to_owned()));
-        if let Some(home) = self.home.take() {
-            // Without a last statement the next start finds the lanes, and makes it.
-            if in_lanes == 0
-                && self.has_stated()
-                && let Err(error) = std::fs::remove_file(home.lanes())
-            {
-                tracing::debug!(%error, "no lanes file to remove");
-            }
-            if let Err(error) = home.remove_if_empty() {
-                tracing::warn!(%error, "cannot remove this process's empty directory; the next start does");
-            }
-        }
-        Report {
-            accepted,
-            delivered: self.owned.saturating_sub(self.maintained.pending),
-            on_disk,
-            dropped: snapshot.dropped.into_iter().collect(),
-            recovered: snapshot.recovered_delivered,
-            problem,
-            ..Report::default()
-        }
-    }
-
-    /// Accepted, and gone with the process.
-    fn lose(&mut self, taken: Vec<Taken>) {
-        for taken in taken {
-            if let Some(ledger) = &mut self.ledger {
-                ledger.count(&self.shared.lanes.chunk(&taken), Some(DropReason::Shutdown));
-            }
-            self.shared.lanes.release(taken);
-        }
-    }
-
-    /// Lanes on the heap die now: the spool, if there is one, takes what is in them.
-    fn spill_the_rest(&mut self, now: Now) {
-        let live = |batch: InFlight| match batch.what {
-            What::Live(taken) => taken,
-            What::Replay(_) | What::Statement(_) => Vec::new(),
-        };
-        let in_flight = std::mem::take(&mut self.in_flight).into_iter().flat_map(live);
-        let mut rest: Vec<Taken> = self.held.take().into_iter().flatten().chain(in_flight).collect();
-        loop {
-            if !rest.is_empty() {
-                let taken = std::mem::take(&mut rest);
-                match self.spill(&taken, &Kept::new(), now) {
-                    Some(Ok(rows)) => {
-                        self.spooled += rows;
-                        self.release(taken);
-                    }
-                    Some(Err(_)) | None => self.lose(taken),
-                }
-            }
-            rest = self.shared.lanes.take();
-            if rest.is_empty() {
-                return;
-            }
-        }
     }
 }

@@ -6,7 +6,7 @@ use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use ::parquet::basic::Compression;
 use arrow_array::RecordBatch;
 use arrow_cast::cast;
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Field};
 use std::io::Read as _;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -20,21 +20,28 @@ fn rows(path: &std::path::Path) -> (Vec<RecordBatch>, Vec<serde_json::Value>) {
     let file = std::fs::File::open(path).unwrap();
     let batches: Vec<_> = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().map(Result::unwrap).collect();
     let mut writer = arrow_json::LineDelimitedWriter::new(Vec::new());
-    batches.iter().for_each(|batch| writer.write(&with_offset(batch)).unwrap());
+    batches.iter().for_each(|batch| writer.write(&as_json_takes_it(batch)).unwrap());
     writer.finish().unwrap();
     let text = String::from_utf8(writer.into_inner()).unwrap();
     (batches, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
-/// arrow-json knows no zone by its name.
-fn with_offset(batch: &RecordBatch) -> RecordBatch {
+/// arrow-json knows no zone by its name, and no map with other keys than texts.
+fn as_json_takes_it(batch: &RecordBatch) -> RecordBatch {
     let columns = batch.columns().iter().map(|column| match column.data_type() {
         DataType::Timestamp(unit, Some(_)) => cast(column, &DataType::Timestamp(*unit, Some("+00:00".into()))).unwrap(),
+        DataType::Map(entries, sorted) => cast(column, &DataType::Map(with_text_keys(entries), *sorted)).unwrap(),
         _ => column.clone(),
     });
     let schema = batch.schema();
     let named = schema.fields().iter().map(|field| field.name().clone()).zip(columns).map(|(name, column)| (name, column, true));
     RecordBatch::try_from_iter_with_nullable(named).unwrap()
+}
+
+fn with_text_keys(entries: &Field) -> Arc<Field> {
+    let DataType::Struct(fields) = entries.data_type() else { panic!("a map's entries: {entries:?}") };
+    let key = fields[0].as_ref().clone().with_data_type(DataType::Utf8);
+    Arc::new(entries.clone().with_data_type(DataType::Struct(vec![Arc::new(key), fields[1].clone()].into())))
 }
 
 struct Made {

@@ -198,7 +198,7 @@ fn a_router_makes_another_directory() {
 
 #[test]
 fn columns_that_are_settled_end_the_files() {
-    let sink = sink(&[("format.class", "parquet")]);
+    let sink = sink(&[("format.class", "parquet"), ("flush.size", "100000")]);
     let mut range = sink.sink.open("t", 2, 0).unwrap();
     for offset in 0..8_192 {
         assert_eq!(push(&mut range, offset, r#"{"a":1}"#), TAKEN);

@@ -9,6 +9,8 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -60,9 +62,10 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     };
     let (stop, counters, ended) = (archiver.stop_flag(), archiver.counters(), AtomicBool::new(false));
     let started = Instant::now();
+    let bar = bar(arguments.until_end);
     let result = std::thread::scope(|scope| {
-        let (ended, counters) = (&ended, &counters);
-        let watching = scope.spawn(move || watch(&runtime, listener, &stop, ended, counters));
+        let (ended, counters, bar) = (&ended, &counters, &bar);
+        let watching = scope.spawn(move || watch(&runtime, listener, &stop, ended, counters, bar));
         let result = archiver.run();
         ended.store(true, Ordering::Release);
         let watched = watching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -79,6 +82,7 @@ fn watch(
     stop: &AtomicBool,
     ended: &AtomicBool,
     counters: &Arc<Counters>,
+    bar: &ProgressBar,
 ) -> Result<(), Error> {
     let started = Instant::now();
     let mut told_at = Instant::now();
@@ -96,13 +100,31 @@ fn watch(
                 () = signals.next() => stop.store(true, Ordering::Release),
                 () = tokio::time::sleep(STEP) => {}
             }
-            if told_at.elapsed() >= TELL {
+            show(bar, counters);
+            if bar.is_hidden() && told_at.elapsed() >= TELL {
                 told_at = Instant::now();
                 eprintln!("{}", told(counters, started.elapsed()));
             }
         }
+        bar.finish_and_clear();
         Ok(())
     })
+}
+
+/// For a run that ends, where somebody looks on; others are told a line every few seconds.
+fn bar(until_end: bool) -> ProgressBar {
+    if !until_end || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = "{wide_bar} {human_pos} of {human_len} messages, {per_sec}, {eta} left";
+    // The template is right, or it is indicatif's own.
+    ProgressBar::no_length().with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn show(bar: &ProgressBar, counters: &Counters) {
+    let stored = counters.messages.load(Ordering::Relaxed);
+    bar.set_length(stored + counters.lag());
+    bar.set_position(stored);
 }
 
 fn told(counters: &Counters, elapsed: Duration) -> String {

@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use support::kafka::{Kafka, Options, read_topic};
-use support::readers::{READERS, ReadOptions, read_table};
+use support::readers::{READERS, ReadOptions, output, python, read_table};
 use support::registry::Registry;
 use tempfile::TempDir;
 
@@ -214,6 +214,33 @@ fn a_bad_message_stops_the_archiver_when_that_is_asked_for() {
     let archiver = Archiver::new(Job::predictions(&archive.config, true).expect("a job"));
     let error = archiver.run().expect_err("it stops").to_string();
     assert!(error.contains(&format!("{}+0+0 cannot be stored: not a JSON object", archive.topic())), "{error}");
+}
+
+#[test]
+fn a_run_that_ends_shows_its_progress_to_who_looks_on_and_lines_to_others() {
+    let mut archive = Archive::new(2);
+    archive.config.ledger.enabled = false;
+    archive.log("wine", (0..3_000).map(|n| json!({"n": n})));
+    let file = archive.dir.path().join("archive.toml");
+    let (brokers, topic, url, dir) =
+        (broker().bootstrap(), archive.topic(), archive.config.upload.url.as_deref(), archive.dir.path());
+    let toml = format!(
+        "[kafka]\nbrokers = {brokers:?}\ntopic = {topic:?}\n[upload]\nurl = {:?}\n[archive]\ngroup = \"seen\"\ndir = {:?}\n",
+        url.expect("a URL"),
+        dir.join("scratch")
+    );
+    std::fs::write(&file, toml).expect("the configuration");
+    let program = [env!("CARGO_BIN_EXE_predlog"), "archive", "--until-end", "--config", file.to_str().expect("a path")];
+    let mut terminal = python("tests/readers/terminal.py");
+    let shown = output({
+        terminal.args(program);
+        terminal
+    });
+    assert!(shown.contains(" messages, ") && shown.contains(" left"), "{shown}");
+    assert!(shown.contains("stored messages=3000 rows=3000"), "{shown}");
+    let others = std::process::Command::new(program[0]).args(&program[1..]).output().expect("predlog runs");
+    let told = String::from_utf8_lossy(&others.stderr);
+    assert!(others.status.success() && told.contains("stored messages=0 rows=0") && !told.contains(" left"), "{told}");
 }
 
 #[test]

@@ -125,11 +125,11 @@ fn micros(line: &str) -> i64 {
 }
 
 /// Two lanes whose frames follow each other, each a frame of its own time.
-fn frames(lines: &[String]) -> Frames {
+fn frames(lines: &[&str]) -> Frames {
     let mut frames = Frames { infos: Vec::new(), data: Vec::new() };
     for chunk in lines.chunks(2 * FRAME_ROWS) {
         for lane in 0..2 {
-            let lane: Vec<&String> = chunk.iter().skip(lane).step_by(2).collect();
+            let lane: Vec<&&str> = chunk.iter().skip(lane).step_by(2).collect();
             let (Some(first), Some(last)) = (lane.first(), lane.last()) else { continue };
             let data: Vec<u8> = lane.iter().flat_map(|line| line.bytes().chain([b'\n'])).collect();
             frames.infos.push(FrameInfo {
@@ -144,7 +144,7 @@ fn frames(lines: &[String]) -> Frames {
     frames
 }
 
-fn decode(schema: &ModelSchema, lines: &[String], mut each: impl FnMut(RecordBatch)) {
+fn decode(schema: &ModelSchema, lines: &[&str], mut each: impl FnMut(RecordBatch)) {
     let mut decoder = RowDecoder::new(schema);
     for line in lines {
         decoder.push_line(line.as_bytes()).expect("a row");
@@ -201,7 +201,7 @@ struct Outputs<'a> {
     label: &'a str,
 }
 
-fn infer(lines: &[String]) -> ModelSchema {
+fn infer(lines: &[&str]) -> ModelSchema {
     let mut inference = Inference::new();
     for line in lines {
         inference.push_line(line.as_bytes()).expect("a line");
@@ -227,8 +227,10 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let rows = arguments.first().and_then(|rows| rows.parse().ok()).unwrap_or(200_000);
     let only = arguments.get(1).cloned().unwrap_or_default();
-    let lines = lines(rows);
-    let text: Vec<u8> = lines.iter().flat_map(|line| line.bytes().chain([b'\n'])).collect();
+    // One text for all, so that none has its bytes nearer than another.
+    let text: String = lines(rows).iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+    let lines: Vec<&str> = text.lines().collect();
+    let text = text.as_bytes();
     println!("{rows} lines, {:.1} bytes each; a second is one of processor time", text.len() as f64 / rows as f64);
     let schema = infer(&lines);
     let mut table = Table { rows, bytes: text.len(), base: Duration::ZERO };
@@ -236,7 +238,7 @@ fn main() {
     decode(&schema, &lines, |batch| batches.push(batch));
 
     if only.is_empty() || only == "decode" {
-        decode_table(&mut table, &schema, &lines, &text);
+        decode_table(&mut table, &schema, &lines, text);
     }
     if only == "sealer" {
         table.head("lines to sealed Parquet");
@@ -254,11 +256,11 @@ fn main() {
         table.row(&format!("ArrowWriter, our properties, {:.1} B/line", size as f64 / rows as f64), took, true);
     }
     if only.is_empty() || only == "seal" {
-        seal_table(&mut table, &schema, &lines, &text);
+        seal_table(&mut table, &schema, &lines, text);
     }
 }
 
-fn decode_table(table: &mut Table, schema: &ModelSchema, lines: &[String], text: &[u8]) {
+fn decode_table(table: &mut Table, schema: &ModelSchema, lines: &[&str], text: &[u8]) {
     table.head("lines to columns");
     table.row("arrow-json", time(|| arrow_json(schema, text, |batch| drop(black_box(batch)))), true);
     let serde = || {
@@ -271,7 +273,7 @@ fn decode_table(table: &mut Table, schema: &ModelSchema, lines: &[String], text:
     table.row("predlog Inference", time(|| drop(black_box(infer(lines)))), false);
 }
 
-fn time_seal(lines: &[String], schema: &ModelSchema, size: &mut u64) -> Duration {
+fn time_seal(lines: &[&str], schema: &ModelSchema, size: &mut u64) -> Duration {
     let mut source = frames(lines);
     time(|| {
         let directory = tempfile::tempdir().expect("a directory");
@@ -282,7 +284,7 @@ fn time_seal(lines: &[String], schema: &ModelSchema, size: &mut u64) -> Duration
     })
 }
 
-fn seal_table(table: &mut Table, schema: &ModelSchema, lines: &[String], text: &[u8]) {
+fn seal_table(table: &mut Table, schema: &ModelSchema, lines: &[&str], text: &[u8]) {
     table.head("lines to sealed Parquet");
     let peer = || {
         let arrow = arrow_schema(schema);

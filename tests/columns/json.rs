@@ -162,7 +162,11 @@ fn decimal(text: &str) -> (bool, String, i64) {
 }
 
 fn double_holds(text: &str, value: f64) -> bool {
-    let shortest = decimal(&format!("{value:e}")) == decimal(text);
+    let written = decimal(text);
+    let digits = text.bytes().take_while(|byte| !b"eE".contains(byte)).filter(u8::is_ascii_digit).count();
+    // What programs print of doubles has up to 17 digits.
+    let few = written.1.len() <= 17 && digits <= 19 && value.is_normal() && value.abs() < 9_007_199_254_740_992.0;
+    let shortest = few || decimal(&format!("{value:e}")) == written;
     let integer = !text.contains(['.', 'e', 'E']) && decimal(&format!("{value:.0}")) == decimal(text);
     let integer_literal = !text.contains(['.', 'e', 'E']);
     text.parse::<f64>().is_ok_and(|nearest| nearest.to_bits() == value.to_bits())

@@ -68,8 +68,8 @@ impl<T: Copy + Default> Values<T> {
     /// Sets the value of the row after `row` others, in place of one that it may have.
     #[inline]
     pub fn set(&mut self, row: usize, value: Option<T>) {
-        if self.values.len() > row {
-            self.truncate(row);
+        if self.values.len() != row {
+            self.resize(row);
         }
         match value {
             Some(value) => self.push(value),
@@ -77,11 +77,14 @@ impl<T: Copy + Default> Values<T> {
         }
     }
 
-    /// Makes up for a row that had no value.
-    #[inline]
-    pub fn pad(&mut self, rows: usize) {
-        if self.values.len() < rows {
-            self.push_null();
+    /// Cuts back to so many rows, or makes up for those that had no value.
+    #[inline(never)]
+    pub fn resize(&mut self, rows: usize) {
+        self.truncate(rows);
+        let missing = rows - self.values.len();
+        if missing > 0 {
+            self.values.resize(rows, T::default());
+            self.valid.append_n_nulls(missing);
         }
     }
 
@@ -150,10 +153,14 @@ impl Texts {
         self.text.truncate(end);
     }
 
-    #[inline]
-    pub fn truncate_if_longer(&mut self, len: usize) {
-        if self.len() > len {
-            self.truncate(len);
+    /// Cuts back to so many rows, or makes up for those that had no value.
+    #[inline(never)]
+    pub fn resize(&mut self, rows: usize) {
+        self.truncate(rows);
+        let missing = rows - self.len();
+        if missing > 0 {
+            self.offsets.resize(rows + 1, self.text.len() as i32);
+            self.valid.append_n_nulls(missing);
         }
     }
 
@@ -282,7 +289,9 @@ impl Column {
     }
 
     /// Decodes the value at the cursor as the next one.
-    #[inline]
+    ///
+    /// Into the loop over a struct's fields, where nearly all values are; elsewhere [`decode_apart`](Self::decode_apart).
+    #[inline(always)]
     pub fn decode(&mut self, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
         match (&mut *self, cursor.peek()) {
             (Column::Double(values), Some(b'-' | b'0'..=b'9')) => {
@@ -320,20 +329,29 @@ impl Column {
             }
             (Column::Struct(structs), Some(b'{')) => structs.decode(cursor, context)?,
             (Column::List(lists), Some(b'[')) => lists.decode(cursor, context)?,
-            (Column::Double(values), Some(b'"')) => match sentinel(&cursor.string()?) {
-                Some(value) => values.push(value),
-                None => {
-                    values.push_null();
-                    context.exact = false;
-                }
-            },
             _ => self.misfit(cursor, context)?,
         }
         Ok(())
     }
 
     #[inline(never)]
+    fn decode_apart(&mut self, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
+        self.decode(cursor, context)
+    }
+
+    /// A value that is not of the column's type: null, but for a double that is written as a sentinel.
+    #[inline(never)]
     fn misfit(&mut self, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
+        if let (Column::Double(values), Some(b'"')) = (&mut *self, cursor.peek()) {
+            match sentinel(&cursor.string()?) {
+                Some(value) => values.push(value),
+                None => {
+                    values.push_null();
+                    context.exact = false;
+                }
+            }
+            return Ok(());
+        }
         let null = cursor.skip_value()?.null;
         context.exact &= null;
         self.push_null();
@@ -368,7 +386,7 @@ impl Lists {
     fn decode(&mut self, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
         if cursor.enter(b']') {
             loop {
-                self.element.decode(cursor, context)?;
+                self.element.decode_apart(cursor, context)?;
                 if !cursor.more(b']', "',' or ']'")? {
                     break;
                 }
@@ -468,7 +486,7 @@ impl Structs {
 
     /// Decodes the value at the cursor, which is not an object, as the only field: a [`crate::format::schema::BARE_FIELD`].
     pub fn decode_bare(&mut self, at: usize, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
-        self.columns[at].decode(cursor, context)?;
+        self.columns[at].decode_apart(cursor, context)?;
         self.end_row(true);
         Ok(())
     }

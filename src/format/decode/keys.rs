@@ -93,7 +93,7 @@ impl Keys {
     }
 
     /// Reads the next key and its colon; the cursor ends at the value.
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, previous: Option<usize>, cursor: &mut Cursor<'_>, scratch: &mut String) -> Result<Found, Syntax> {
         let predicted = self.predict(previous);
         if let Some(key) = self.keys.get(predicted)

@@ -33,6 +33,7 @@ pub(crate) fn data_type() -> DataType {
 }
 
 /// Appends the value at the cursor as text: a string as it is, anything else but null as its JSON.
+#[inline]
 pub(crate) fn push_as_text(texts: &mut Texts, cursor: &mut Cursor<'_>) -> Result<(), Syntax> {
     if cursor.peek() == Some(b'"') {
         // A lone surrogate becomes U+FFFD.
@@ -75,10 +76,14 @@ impl Metadata {
         self.values.truncate(entries);
     }
 
-    #[inline]
-    pub fn truncate_if_longer(&mut self, len: usize) {
-        if self.len() > len {
-            self.truncate(len);
+    /// Cuts back to so many rows, or makes up for those that had no value.
+    #[inline(never)]
+    pub fn resize(&mut self, rows: usize) {
+        self.truncate(rows);
+        let missing = rows - self.len();
+        if missing > 0 {
+            self.offsets.resize(rows + 1, self.keys.len() as i32);
+            self.valid.append_n_nulls(missing);
         }
     }
 

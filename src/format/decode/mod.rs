@@ -200,7 +200,6 @@ impl RowDecoder {
         match self.decode(&mut Cursor::new(line)) {
             Ok(timestamp) => {
                 self.timestamps.push(timestamp);
-                self.pad();
                 self.bytes += line.len();
                 Ok(match (self.context.exact, self.context.new_field && self.room) {
                     (true, _) => Fit::Exact,
@@ -209,7 +208,7 @@ impl RowDecoder {
                 })
             }
             Err(error) => {
-                self.truncate(self.timestamps.len());
+                self.resize();
                 Err(error)
             }
         }
@@ -260,13 +259,15 @@ impl RowDecoder {
             Slot::Ignored => skip_fast(cursor)?,
             Slot::Text(at) => {
                 let texts = &mut self.texts[at];
-                texts.truncate_if_longer(row);
+                if texts.len() != row {
+                    texts.resize(row);
+                }
                 metadata::push_as_text(texts, cursor)?;
             }
             Slot::Side(at) => {
                 let side = &mut self.sides[at];
-                if side.len() > row {
-                    side.truncate(row);
+                if side.len() != row {
+                    side.resize(row);
                 }
                 side.decode(cursor, &mut self.context)?;
             }
@@ -283,47 +284,26 @@ impl RowDecoder {
                 self.doubles[at].set(row, value);
             }
             Slot::Metadata => {
-                self.metadata.truncate_if_longer(row);
+                if self.metadata.len() != row {
+                    self.metadata.resize(row);
+                }
                 self.metadata.decode(cursor)?;
             }
         }
         Ok(())
     }
 
-    /// Ends a row: keys that did not come are null.
-    #[inline]
-    fn pad(&mut self) {
-        let rows = self.timestamps.len();
-        for texts in &mut self.texts {
-            if texts.len() < rows {
-                texts.push_null();
-            }
-        }
-        for ints in &mut self.ints {
-            ints.pad(rows);
-        }
-        for doubles in &mut self.doubles {
-            doubles.pad(rows);
-        }
-        self.status.pad(rows);
-        if self.metadata.len() < rows {
-            self.metadata.push_null();
-        }
-        for side in &mut self.sides {
-            if side.len() < rows {
-                side.push_null();
-            }
-        }
-    }
-
+    /// All columns to the rows that there are: what a bad line left is cut off, and what lines had no key for is null. Until then such columns are
+    /// shorter than the others, which is cheaper than a null at a time.
     #[cold]
-    fn truncate(&mut self, rows: usize) {
-        self.texts.iter_mut().for_each(|texts| texts.truncate(rows));
-        self.ints.iter_mut().for_each(|ints| ints.truncate(rows));
-        self.doubles.iter_mut().for_each(|doubles| doubles.truncate(rows));
-        self.status.truncate(rows);
-        self.metadata.truncate(rows);
-        self.sides.iter_mut().for_each(|side| side.truncate(rows));
+    fn resize(&mut self) {
+        let rows = self.timestamps.len();
+        self.texts.iter_mut().for_each(|texts| texts.resize(rows));
+        self.ints.iter_mut().for_each(|ints| ints.resize(rows));
+        self.doubles.iter_mut().for_each(|doubles| doubles.resize(rows));
+        self.status.resize(rows);
+        self.metadata.resize(rows);
+        self.sides.iter_mut().for_each(|side| side.resize(rows));
     }
 
     /// The rows so far. The decoder is empty afterwards and goes on.
@@ -331,6 +311,7 @@ impl RowDecoder {
     /// # Errors
     /// Arrow's, if the columns contradict each other, which would be a defect of this decoder.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
+        self.resize();
         let timestamps = std::mem::take(&mut self.timestamps);
         self.timestamps.reserve(timestamps.len());
         self.bytes = 0;

@@ -1,4 +1,7 @@
 //! JSON numbers, and when a column holds one exactly.
+//!
+//! A [`Number`] goes from hand to hand by value: once its address is taken it lives in memory, where bytes that were stored one by one and are read
+//! as a word cost more than all the rest of reading a number.
 
 /// A number's text, taken apart.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +25,22 @@ const POWERS: [f64; 23] = [
     1e22,
 ];
 
+/// Powers of five that 64 bits hold.
+const FIVES: [u64; 28] = {
+    let mut fives = [1; 28];
+    let mut at = 1;
+    while at < fives.len() {
+        fives[at] = fives[at - 1] * 5;
+        at += 1;
+    }
+    fives
+};
+
+/// Decimals below this have at most 17 significant digits.
+const SEVENTEEN_DIGITS: u64 = 100_000_000_000_000_000;
+/// Doubles from here on have no fraction.
+const WHOLE_FROM: f64 = 9_007_199_254_740_992.0;
+
 /// The powers of ten of one to seven digits.
 const SMALL_POWERS: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 
@@ -33,32 +52,32 @@ fn eight_digits(word: u64) -> u64 {
     (fours & 0x0000_ffff_0000_ffff).wrapping_mul(42_949_672_960_001) >> 32
 }
 
-/// Reads digits from `at` on into `mantissa`; returns where they end.
+/// Reads digits from `at` on behind those of `mantissa`; returns all of them as one integer, and where they end.
 ///
 /// Eight at a time, and those that are left in one step: a loop over them would end at a length that no branch predictor can guess.
 #[inline(always)]
-fn digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
+fn digits(bytes: &[u8], mut at: usize, mut mantissa: u64) -> (u64, usize) {
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*chunk);
         // A digit is 0 to 9 once '0' is taken off. In any other byte the high bit gets set; what it carries on to comes after it.
         let offset = word ^ 0x3030_3030_3030_3030;
         let others = (offset.wrapping_add(0x7676_7676_7676_7676) | offset) & 0x8080_8080_8080_8080;
         if others == 0 {
-            *mantissa = mantissa.wrapping_mul(100_000_000).wrapping_add(eight_digits(word));
+            mantissa = mantissa.wrapping_mul(100_000_000).wrapping_add(eight_digits(word));
             at += 8;
             continue;
         }
         let count = others.trailing_zeros() / 8;
         // Digits move to the end of the word; zeros come before them.
         let value = eight_digits(word.checked_shl(64 - 8 * count).unwrap_or(0));
-        *mantissa = mantissa.wrapping_mul(SMALL_POWERS[(count & 7) as usize]).wrapping_add(value);
-        return at + count as usize;
+        mantissa = mantissa.wrapping_mul(SMALL_POWERS[(count & 7) as usize]).wrapping_add(value);
+        return (mantissa, at + count as usize);
     }
     while let Some(byte @ b'0'..=b'9') = bytes.get(at) {
-        *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
+        mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
         at += 1;
     }
-    at
+    (mantissa, at)
 }
 
 /// Scans a number at the start of `bytes`: the number and its length, or where a digit is missing.
@@ -66,35 +85,32 @@ fn digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
 pub(crate) fn scan(bytes: &[u8]) -> Result<(Number, usize), usize> {
     let negative = bytes.first() == Some(&b'-');
     let start = usize::from(negative);
-    let mut mantissa = 0;
-    let mut at = match bytes.get(start) {
-        Some(b'0') => start + 1,
-        Some(b'1'..=b'9') => digits(bytes, start, &mut mantissa),
+    let (mut mantissa, mut at) = match bytes.get(start) {
+        Some(b'0') => (0, start + 1),
+        Some(b'1'..=b'9') => digits(bytes, start, 0),
         _ => return Err(start),
     };
-    let mut number = Number { mantissa: 0, exponent: 0, digits: at - start, negative, float: false };
+    let (mut count, mut exponent, mut float) = (at - start, 0, false);
     if bytes.get(at) == Some(&b'.') {
-        let end = digits(bytes, at + 1, &mut mantissa);
+        let (all, end) = digits(bytes, at + 1, mantissa);
         let fraction = end - at - 1;
         if fraction == 0 {
             return Err(end);
         }
-        number.float = true;
-        number.digits += fraction;
-        number.exponent = -i32::try_from(fraction).unwrap_or(i32::MAX);
-        at = end;
+        count += fraction;
+        (mantissa, at, float) = (all, end, true);
+        exponent = -i32::try_from(fraction).unwrap_or(i32::MAX);
     }
-    number.mantissa = mantissa;
     if let Some(b'e' | b'E') = bytes.get(at) {
-        at = exponent(bytes, at + 1, &mut number)?;
+        let (value, end) = scan_exponent(bytes, at + 1)?;
+        (exponent, at, float) = (exponent.saturating_add(value), end, true);
     }
-    Ok((number, at))
+    Ok((Number { mantissa, exponent, digits: count, negative, float }, at))
 }
 
-/// Scans what follows the `e`.
+/// Scans what follows the `e`: its value, and where it ends.
 #[inline(never)]
-fn exponent(bytes: &[u8], mut at: usize, number: &mut Number) -> Result<usize, usize> {
-    number.float = true;
+fn scan_exponent(bytes: &[u8], mut at: usize) -> Result<(i32, usize), usize> {
     let minus = bytes.get(at) == Some(&b'-');
     if let Some(b'-' | b'+') = bytes.get(at) {
         at += 1;
@@ -105,17 +121,13 @@ fn exponent(bytes: &[u8], mut at: usize, number: &mut Number) -> Result<usize, u
         value = value.saturating_mul(10).saturating_add(i32::from(byte - b'0'));
         at += 1;
     }
-    if at == start {
-        return Err(at);
-    }
-    number.exponent = number.exponent.saturating_add(if minus { -value } else { value });
-    Ok(at)
+    if at == start { Err(at) } else { Ok((if minus { -value } else { value }, at)) }
 }
 
 impl Number {
     /// The integer, if it is written as one and 64 bits hold it. `-0` is none: its sign would be lost.
-    #[inline]
-    pub fn as_i64(&self, text: &str) -> Option<i64> {
+    #[inline(always)]
+    pub fn as_i64(self, text: &[u8]) -> Option<i64> {
         if self.float || self.digits > MAX_DIGITS {
             return None;
         }
@@ -124,40 +136,61 @@ impl Number {
             (true, Ok(0)) => None,
             (true, Ok(value)) => Some(-value),
             // Only i64::MIN is left, or nothing.
-            (true, Err(_)) => text.parse().ok(),
+            (true, Err(_)) => std::str::from_utf8(text).ok()?.parse().ok(),
             (false, Err(_)) => None,
         }
     }
 
     /// The nearest double, and whether it holds the number exactly.
     ///
-    /// An integer is held exactly if the double has its value. A decimal is if it has the value of the double's shortest text, so 0.1 is;
-    /// 0.1000000000000000001 and 1e400 are not. An infinity is never exact.
-    #[inline]
-    pub fn as_f64(&self, text: &str) -> (f64, bool) {
+    /// An integer is held exactly if the double has its value. A decimal is if it has at most 17 significant digits, as the texts of doubles have
+    /// that other programs write (17 name one double), or if it is the double's shortest text, which alone counts from 2^53 on, where decimals may be
+    /// integers that no double has; 0.1000000000000000001 and 1e400 are not. An infinity is never exact.
+    #[inline(always)]
+    pub fn as_f64(self, text: &[u8]) -> (f64, bool) {
         // Clinger's fast path: both factors are doubles, so one correctly rounded operation gives the nearest double. Below 2^52, a unit of the
         // last decimal place is more than a unit of the double's last place, so no other decimal of as few digits is as near: it is the shortest.
         if self.digits <= MAX_DIGITS && self.mantissa < (1 << 52) && (-22..=22).contains(&self.exponent) {
             let magnitude = self.mantissa as f64;
             let scale = POWERS[self.exponent.unsigned_abs() as usize];
             let value = if self.exponent < 0 { magnitude / scale } else { magnitude * scale };
-            return (if self.negative { -value } else { value }, true);
+            return (self.signed(value), true);
+        }
+        self.as_f64_of_many_digits(text)
+    }
+
+    #[inline(always)]
+    fn signed(self, value: f64) -> f64 {
+        // A branch would wait for the division.
+        f64::from_bits(value.to_bits() | (u64::from(self.negative) << 63))
+    }
+
+    #[inline(never)]
+    fn as_f64_of_many_digits(self, text: &[u8]) -> (f64, bool) {
+        if self.digits <= MAX_DIGITS && (1..SEVENTEEN_DIGITS).contains(&self.mantissa) && (-27..0).contains(&self.exponent) {
+            let value = divided(self.mantissa, self.exponent.unsigned_abs() as usize);
+            if value < WHOLE_FROM {
+                return (self.signed(value), true);
+            }
         }
         self.as_f64_checked(text)
     }
 
-    #[inline(never)]
-    fn as_f64_checked(&self, text: &str) -> (f64, bool) {
-        let Ok(value) = fast_float2::parse::<f64, _>(text) else {
+    fn as_f64_checked(self, text: &[u8]) -> (f64, bool) {
+        let (Ok(value), Ok(text)) = (fast_float2::parse::<f64, _>(text), std::str::from_utf8(text)) else {
             return (f64::NAN, false);
         };
         if !value.is_finite() {
             return (value, false);
         }
         let exact = if self.float {
+            let short = self.digits <= MAX_DIGITS && (1..SEVENTEEN_DIGITS).contains(&self.mantissa);
             let mut buffer = zmij::Buffer::new();
-            let shortest = buffer.format_finite(value);
-            shortest == text || same_decimal(shortest, text)
+            // Below the normal doubles fewer digits count.
+            (short && value.is_normal() && value.abs() < WHOLE_FROM) || {
+                let shortest = buffer.format_finite(value);
+                shortest == text || same_decimal(shortest, text)
+            }
         } else if self.digits <= MAX_DIGITS {
             value.abs() as u128 == u128::from(self.mantissa)
         } else {
@@ -165,6 +198,23 @@ impl Number {
         };
         (value, exact)
     }
+}
+
+/// The double that is nearest to `mantissa` / 10^`places`, for a mantissa that is not 0 and at most 27 places.
+#[inline]
+fn divided(mantissa: u64, places: usize) -> f64 {
+    let five = FIVES[places];
+    // Both with their highest bit set: the quotient, times 2^63, has 63 or 64 bits, and what the division leaves is only asked whether it is 0.
+    let (above, below) = (mantissa << mantissa.leading_zeros(), five << five.leading_zeros());
+    let dividend = u128::from(above) << 63;
+    let quotient = (dividend / u128::from(below)) as u64;
+    let rest = dividend - u128::from(quotient) * u128::from(below);
+    let dropped = 11 - quotient.leading_zeros();
+    let (kept, half, low) = (quotient >> dropped, 1 << (dropped - 1), quotient & ((1 << dropped) - 1));
+    let up = low > half || (low == half && (rest != 0 || kept & 1 == 1));
+    let exponent = five.leading_zeros() as i32 - mantissa.leading_zeros() as i32 - 63 - places as i32 + dropped as i32;
+    // At least 10^-27, so both factors are normal doubles, and the product is exact.
+    (kept + u64::from(up)) as f64 * f64::from_bits(((1_023 + exponent) as u64) << 52)
 }
 
 /// Whether two JSON numbers denote the same decimal.
@@ -207,11 +257,11 @@ mod tests {
     fn f64_of(text: &str) -> (f64, bool) {
         let (number, len) = scan(text.as_bytes()).expect("a number");
         assert_eq!(len, text.len());
-        number.as_f64(text)
+        number.as_f64(text.as_bytes())
     }
 
     #[test]
-    fn doubles_are_nearest_and_exactness_is_that_of_the_shortest_text() {
+    fn doubles_are_nearest_and_hold_what_texts_of_doubles_say() {
         for (text, exact) in [
             ("0.1", true),
             ("1", true),
@@ -237,6 +287,12 @@ mod tests {
             ("0e400", true),
             ("0e-99999999999999999999", true),
             ("0.8414709848078965", true),
+            ("0.84147098480789651", true),
+            ("0.841470984807896512", false),
+            ("1.7976931348623155e+300", false),
+            ("1.7976931348623155e-300", true),
+            ("2.4703282292062327e-324", false),
+            ("9007199254740.9375", true),
             ("1e99999999999999999999", false),
         ] {
             let (value, found) = f64_of(text);
@@ -249,8 +305,25 @@ mod tests {
     }
 
     #[test]
+    fn a_division_of_many_digits_gives_the_nearest_double() {
+        let mut random = fastrand::Rng::with_seed(11);
+        for round in 0..400_000 {
+            // Halves between two doubles, which must go to the even one, too.
+            let mantissa = match round % 4 {
+                0 => random.u64(1 << 52..SEVENTEEN_DIGITS),
+                1 => random.u64(1..1 << 53),
+                2 => (random.u64(1 << 52..1 << 53) * 2 + 1).min(SEVENTEEN_DIGITS - 1),
+                _ => FIVES[random.usize(0..24)].saturating_mul(random.u64(1..9)).min(SEVENTEEN_DIGITS - 1),
+            };
+            let places = random.usize(1..=27);
+            let expected: f64 = format!("{mantissa}e-{places}").parse().expect("a number");
+            assert_eq!(divided(mantissa, places).to_bits(), expected.to_bits(), "{mantissa}e-{places}");
+        }
+    }
+
+    #[test]
     fn integers_keep_every_bit_or_are_refused() {
-        let int = |text: &str| scan(text.as_bytes()).expect("a number").0.as_i64(text);
+        let int = |text: &str| scan(text.as_bytes()).expect("a number").0.as_i64(text.as_bytes());
         assert_eq!(int("9223372036854775807"), Some(i64::MAX));
         assert_eq!(int("-9223372036854775808"), Some(i64::MIN));
         for refused in

@@ -159,7 +159,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string whose opening quote is at the cursor.
-    #[inline]
+    #[inline(always)]
     pub fn string(&mut self) -> Result<RawStr<'a>, Syntax> {
         let bytes = self.bytes();
         let start = self.pos + 1;
@@ -191,14 +191,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A number whose first byte (a digit or `-`) is at the cursor.
+    /// A number whose first byte (a digit or `-`) is at the cursor, and its text.
     #[inline(always)]
-    pub fn number(&mut self) -> Result<(Number, &'a str), Syntax> {
-        let start = self.pos;
-        match number::scan(self.rest()) {
+    pub fn number(&mut self) -> Result<(Number, &'a [u8]), Syntax> {
+        let rest = self.rest();
+        match number::scan(rest) {
             Ok((number, len)) => {
                 self.pos += len;
-                Ok((number, self.since(start)))
+                Ok((number, rest.get(..len).unwrap_or_default()))
             }
             Err(len) => {
                 self.pos += len;

@@ -10,7 +10,9 @@ use crate::format::schema::{BARE_FIELD, MAX_DEPTH, Side};
 #[derive(Debug)]
 pub(crate) struct SideColumns {
     structs: Option<Structs>,
+    /// Shorter than the rows, until a row has its raw JSON kept.
     raw: Texts,
+    rows: usize,
     /// The field that holds values which are not objects.
     bare: Option<usize>,
     /// Whether a field `value` of objects is settled, so that bare values never get a column.
@@ -23,12 +25,12 @@ impl SideColumns {
         let value = settled.position(|field| field.name == BARE_FIELD);
         let bare = value.filter(|_| side.bare);
         let structs = Structs::new(&side.fields, 1).map(|structs| structs.reserving(bare));
-        SideColumns { structs, raw: Texts::new(), bare, never_bare: value.is_some() && !side.bare }
+        SideColumns { structs, raw: Texts::new(), rows: 0, bare, never_bare: value.is_some() && !side.bare }
     }
 
     #[inline]
     pub fn len(&self) -> usize {
-        self.raw.len()
+        self.rows
     }
 
     /// Decodes the value at the cursor as the next row's. Clears `context.exact` if its raw JSON had to be kept.
@@ -50,32 +52,32 @@ impl SideColumns {
                 }
             }
         }
-        if context.exact {
-            self.raw.push_null();
-        } else {
+        if !context.exact {
+            self.raw.resize(self.rows);
             self.raw.push(cursor.since(start));
         }
+        self.rows += 1;
         context.exact &= outer;
         Ok(())
     }
 
-    /// Ends a row whose line had no such key.
-    pub fn push_null(&mut self) {
+    /// Cuts back to so many rows, or makes up for those whose lines had no such key.
+    #[inline(never)]
+    pub fn resize(&mut self, rows: usize) {
         if let Some(structs) = &mut self.structs {
-            structs.end_row(false);
+            structs.truncate(rows);
+            for _ in self.rows..rows {
+                structs.end_row(false);
+            }
         }
-        self.raw.push_null();
-    }
-
-    pub fn truncate(&mut self, len: usize) {
-        if let Some(structs) = &mut self.structs {
-            structs.truncate(len);
-        }
-        self.raw.truncate(len);
+        self.raw.truncate(rows);
+        self.rows = rows;
     }
 
     /// The struct, if any field is settled, and the raw JSON.
     pub fn finish(&mut self) -> Result<(Option<ArrayRef>, StringArray), ArrowError> {
+        self.raw.resize(self.rows);
+        self.rows = 0;
         Ok((self.structs.as_mut().map(Structs::finish).transpose()?, self.raw.finish()?))
     }
 }

@@ -29,8 +29,9 @@ pub(super) type Consumer = BaseConsumer<Group>;
 const ANSWER: Duration = Duration::from_secs(10);
 /// Tries before a partition is given up, and with it this consumer: the next one begins anew.
 const TRIES: u32 = 12;
-/// Messages that a worker takes at one time.
+/// Messages that a worker takes at one time, and about how many bytes: what it has taken, librdkafka does not count any more and fetches anew.
 const BATCH: usize = 1_024;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -364,6 +365,8 @@ pub(super) struct Queue {
     /// The queue lives no longer than its client.
     consumer: Arc<Consumer>,
     batch: Vec<*mut sys::rd_kafka_message_t>,
+    /// Of the messages that came last.
+    mean_bytes: usize,
     names: HashMap<usize, Arc<str>>,
 }
 
@@ -388,21 +391,29 @@ impl Queue {
     fn new(consumer: &Arc<Consumer>) -> Result<Queue, String> {
         // SAFETY: the client is alive.
         let native = NonNull::new(unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) }).ok_or("no memory")?;
-        Ok(Queue { native, consumer: consumer.clone(), batch: vec![ptr::null_mut(); BATCH], names: HashMap::new() })
+        Ok(Queue {
+            native,
+            consumer: consumer.clone(),
+            batch: vec![ptr::null_mut(); BATCH],
+            mean_bytes: 0,
+            names: HashMap::new(),
+        })
     }
 
     /// Waits for messages, and shows each to `each` with its topic.
     pub fn receive(&mut self, wait: Duration, mut each: impl FnMut(&Arc<str>, Received<'_>)) {
         let wait = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
+        let most = (BATCH_BYTES / self.mean_bytes.max(1)).clamp(1, BATCH);
         // SAFETY: the queue is alive, and the array has room for so many.
-        let count =
-            unsafe { sys::rd_kafka_consume_batch_queue(self.native.as_ptr(), wait, self.batch.as_mut_ptr(), self.batch.len()) };
+        let count = unsafe { sys::rd_kafka_consume_batch_queue(self.native.as_ptr(), wait, self.batch.as_mut_ptr(), most) };
         // All are given back at the end, also when `each` panics.
         let received = Owned(&self.batch[..usize::try_from(count).unwrap_or(0)]);
         let mut last: (usize, Option<Arc<str>>) = (0, None);
+        let mut bytes = 0;
         for &native in received.0 {
             // SAFETY: librdkafka filled so many of the array with messages, which are ours until they are destroyed.
             let message = unsafe { &*native };
+            bytes += message.len;
             if last.0 != message.rkt as usize || last.1.is_none() {
                 last = (
                     message.rkt as usize,
@@ -411,6 +422,9 @@ impl Queue {
             }
             let Some(topic) = &last.1 else { continue };
             each(topic, view(topic, message, native));
+        }
+        if !received.0.is_empty() {
+            self.mean_bytes = bytes / received.0.len();
         }
     }
 

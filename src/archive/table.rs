@@ -8,17 +8,33 @@ use super::range::Fault;
 use crate::delta::{AppTransaction, Commit, CommitOutcome, DeltaError, DeltaSettings, DeltaTable};
 use arrow_schema::Schema;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+/// Ranges in one commit at most.
+const TOGETHER: usize = 256;
 
 /// The table, and where it is: the offset behind the last range of each topic partition that it has.
 pub(super) struct Table {
     delta: DeltaTable,
     group: String,
     places: Mutex<HashMap<TopicPartition, Option<i64>>>,
+    /// Ranges that came while a commit was under way: the next one has all of them.
+    waiting: Mutex<Vec<Range>>,
+    turn: Mutex<()>,
+}
+
+/// A range whose files are stored, and not part of the table yet.
+struct Range {
+    at: TopicPartition,
+    end: i64,
+    files: Arc<[TableFile]>,
+    answer: Sender<Result<(), NotCommitted>>,
 }
 
 /// Why a range is not in the table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum NotCommitted {
     /// It may work when it is tried again.
     Later(String),
@@ -46,7 +62,8 @@ impl Table {
             NotCommitted::Later(why) => Fault::Again(why),
             NotCommitted::Fenced(why) | NotCommitted::Never(why) => Fault::Fatal(why),
         })?;
-        Ok(Table { delta, group: group.to_owned(), places: Mutex::default() })
+        let (places, waiting, turn) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Table { delta, group: group.to_owned(), places, waiting, turn })
     }
 
     /// Where a partition that is taken over goes on, by what the group has committed and what the table has. `end` is the offset behind the
@@ -72,24 +89,73 @@ impl Table {
     }
 
     /// Makes the files of a range, which ends before `end`, part of the table: once, however often this is called.
-    pub fn commit(&self, at: &TopicPartition, end: i64, files: &[TableFile]) -> Result<(), NotCommitted> {
-        let previous = self.places.lock().get(at).copied().flatten();
-        let txn = AppTransaction { app_id: self.app_id(at), version: end, previous };
-        // Files of one range have few schemas, if more than one.
+    ///
+    /// A commit is a request or two, and one version comes after the other: what waits for its turn is committed together.
+    pub fn commit(&self, at: &TopicPartition, end: i64, files: &Arc<[TableFile]>) -> Result<(), NotCommitted> {
+        let (answer, mine) = channel();
+        self.waiting.lock().push(Range { at: at.clone(), end, files: files.clone(), answer });
+        let _turn = self.turn.lock();
+        loop {
+            // Whoever had the turn before has answered all that it took.
+            if let Ok(answer) = mine.try_recv() {
+                return answer;
+            }
+            let ranges: Vec<Range> = {
+                let mut waiting = self.waiting.lock();
+                let count = waiting.len().min(TOGETHER);
+                waiting.drain(..count).collect()
+            };
+            if ranges.is_empty() {
+                return Err(NotCommitted::Later("the commit was not answered".to_owned()));
+            }
+            self.commit_all(&ranges);
+        }
+    }
+
+    fn commit_all(&self, ranges: &[Range]) {
+        let mut partitions = HashSet::new();
+        // A partition that was lost and came back may be there twice.
+        if ranges.len() > 1 && ranges.iter().all(|range| partitions.insert(&range.at)) {
+            match self.commit_together(ranges) {
+                // Of one of them, or of some: each for itself tells which.
+                Err(NotCommitted::Fenced(_) | NotCommitted::Never(_)) => {}
+                answer => return ranges.iter().for_each(|range| tell(range, answer.clone())),
+            }
+        }
+        for range in ranges {
+            tell(range, self.commit_together(std::slice::from_ref(range)));
+        }
+    }
+
+    fn commit_together(&self, ranges: &[Range]) -> Result<(), NotCommitted> {
+        let txns: Vec<AppTransaction> = {
+            let places = self.places.lock();
+            let txn = |range: &Range| AppTransaction {
+                app_id: self.app_id(&range.at),
+                version: range.end,
+                previous: places.get(&range.at).copied().flatten(),
+            };
+            ranges.iter().map(txn).collect()
+        };
+        let expected: Vec<String> = txns.iter().map(|txn| format!("{}={:?}", txn.app_id, txn.previous)).collect();
+        let files = || ranges.iter().flat_map(|range| &*range.files);
+        // They have few schemas, if more than one.
         let mut schemas: Vec<&Schema> = Vec::new();
-        for file in files {
+        for file in files() {
             if !schemas.contains(&&*file.schema) {
                 schemas.push(&file.schema);
             }
         }
-        let adds = files.iter().map(|file| file.add.clone()).collect();
-        match self.delta.commit(Commit { adds, txns: vec![txn], schemas })? {
+        let adds = files().map(|file| file.add.clone()).collect();
+        match self.delta.commit(Commit { adds, txns, schemas })? {
             CommitOutcome::Committed(_) | CommitOutcome::AlreadyStored => {
-                self.places.lock().insert(at.clone(), Some(end));
+                let mut places = self.places.lock();
+                places.extend(ranges.iter().map(|range| (range.at.clone(), Some(range.end))));
                 Ok(())
             }
             CommitOutcome::Fenced => Err(NotCommitted::Fenced(format!(
-                "the table is not at offset={previous:?} of {at} any more: another archiver of the group went on from there"
+                "the table is not at {} any more: another archiver of the group went on from there",
+                expected.join(", ")
             ))),
         }
     }
@@ -97,4 +163,9 @@ impl Table {
     fn app_id(&self, at: &TopicPartition) -> String {
         format!("{}/{}/{}", self.group, at.topic, at.partition)
     }
+}
+
+fn tell(range: &Range, answer: Result<(), NotCommitted>) {
+    // It waits for its turn, and then looks.
+    let _ = range.answer.send(answer);
 }

@@ -1,6 +1,7 @@
 //! `archive.table = "delta"`: what becomes of a topic is one Delta table.
 
 use crate::support::process::wait_until;
+use crate::support::spark::read_rows;
 use crate::{Archive, broker, relative};
 use predlog::archive::{Archiver, Job};
 use predlog::config::TableKind;
@@ -64,6 +65,29 @@ fn a_topic_becomes_one_table_of_all_models() {
 }
 
 #[test]
+fn ranges_that_end_together_are_one_version() {
+    const PARTITIONS: i32 = 48;
+    let mut archive = archive(PARTITIONS);
+    archive.config.ledger.enabled = false;
+    archive.log("wine", (0..4_800).map(|n| json!({"n": n})));
+    assert_eq!(archive.run(), (4_800, 0));
+    let table = archive.bucket().join("predictions");
+    let mut numbers: Vec<_> = archive.table("delta-rs").iter().map(|row| row["inputs"]["n"].as_i64()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..4_800).map(Some).collect::<Vec<_>>());
+    let log = std::fs::read_dir(table.join("_delta_log")).expect("a log").map(|entry| entry.expect("a file").path());
+    let versions: Vec<_> = log.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect();
+    let texts = versions.iter().map(|path| std::fs::read_to_string(path).expect("a commit"));
+    let txns: usize = texts.map(|text| text.matches("\"txn\"").count()).sum();
+    assert_eq!(txns, PARTITIONS as usize, "each partition has one range");
+    assert!(versions.len() < txns, "{} versions of the table", versions.len());
+    // Each goes on from its own offset.
+    archive.log("wine", (4_800..4_900).map(|n| json!({"n": n})));
+    assert_eq!(archive.run(), (100, 0));
+    assert_eq!(archive.table("delta-rs").len(), 4_900);
+}
+
+#[test]
 fn five_hundred_columns_that_come_and_change_are_one_table() {
     let mut archive = archive(1);
     archive.config.ledger.enabled = false;
@@ -81,8 +105,10 @@ fn five_hundred_columns_that_come_and_change_are_one_table() {
     };
     archive.log("wide", (0..1_250).map(row));
     assert_eq!(archive.run(), (1_250, 0));
-    for reader in readers::READERS {
-        let mut rows = archive.table(reader);
+    let path = archive.bucket().join("predictions").display().to_string();
+    let mut tables: Vec<_> = readers::READERS.map(|reader| (reader, archive.table(reader))).into();
+    tables.push(("spark", read_rows("delta", &path)));
+    for (reader, mut rows) in tables {
         rows.sort_by_key(|row| row["inputs"]["c0"].as_i64().or_else(|| beside(row)["c0"].as_i64()));
         assert_eq!(rows.len(), 1_250, "{reader}");
         for (n, found) in rows.iter().enumerate() {

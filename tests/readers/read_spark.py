@@ -2,8 +2,8 @@
 
     read_spark.py FORMAT PATH SUMS [FORMAT PATH SUMS …]
 
-FORMAT is delta or parquet; SUMS are numeric columns with commas between, such as seq,inputs.alcohol. One start of Spark
-takes 15 seconds, so one call reads all tables of a test.
+FORMAT is delta or parquet; SUMS are numeric columns with commas between, such as seq,inputs.alcohol, or * for all rows,
+a line of JSON each. One start of Spark takes 15 seconds, so one call reads all tables of a test.
 """
 
 import json
@@ -27,6 +27,10 @@ def main() -> None:
             # Files of one table differ in columns that came later.
             reader = reader.option("mergeSchema", "true")
         table = reader.load(path)
+        if sums == "*":
+            for row in table.toJSON().collect():
+                print("ROW " + row)
+            continue
         columns = [F.sum(F.col(quoted(name))).alias(name) for name in sums.split(",") if name]
         row = table.agg(F.count("*").alias("rows"), F.countDistinct("id").alias("ids"), *columns).first()
         print("TABLE " + json.dumps(row.asDict()))

@@ -18,8 +18,17 @@ pub struct Asked<'a> {
 /// For each table `rows`, `ids` (distinct) and the sums, by the columns' names.
 pub fn read_tables(asked: &[Asked<'_>], env: &[(&str, String)]) -> Vec<Value> {
     let arguments: Vec<&str> = asked.iter().flat_map(|table| [table.format, table.path, table.sums]).collect();
-    let printed = submit("tests/readers/read_spark.py", &arguments, env);
-    printed.lines().filter_map(|line| line.strip_prefix("TABLE ")).map(|row| serde_json::from_str(row).expect("JSON")).collect()
+    marked(&submit("tests/readers/read_spark.py", &arguments, env), "TABLE ")
+}
+
+/// All rows of a table; a field that is null is not there.
+pub fn read_rows(format: &str, path: &str) -> Vec<Value> {
+    marked(&submit("tests/readers/read_spark.py", &[format, path, "*"], &[]), "ROW ")
+}
+
+/// What was printed behind a mark: Spark prints things of its own.
+fn marked(printed: &str, mark: &str) -> Vec<Value> {
+    printed.lines().filter_map(|line| line.strip_prefix(mark)).map(|row| serde_json::from_str(row).expect("JSON")).collect()
 }
 
 /// Runs a script of this repository; what it printed. `env` is that of S3 clients, for tables at `s3a://`.

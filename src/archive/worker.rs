@@ -121,9 +121,11 @@ impl<'a> Worker<'a> {
     /// Only between two batches: a partition's messages come once it is taken over here, so those of a batch that was received before belong to an earlier
     /// assignment, which may have been further on. Taken for this one's, they would hide what lies before them.
     fn obey(&mut self) -> Result<bool, Fault> {
+        let mut taken = Vec::new();
         loop {
             match self.control.try_recv() {
                 Ok(Control::Take { lease, position, next, until }) => {
+                    taken.push(lease.at.clone());
                     self.forget(&lease.at);
                     self.restore(&lease, position)?;
                     self.index.insert(lease.at.clone(), self.partitions.len());
@@ -133,7 +135,12 @@ impl<'a> Worker<'a> {
                 }
                 Ok(Control::Drop(at)) => self.forget(&at),
                 Ok(Control::Stop) | Err(TryRecvError::Disconnected) => return Ok(false),
-                Err(TryRecvError::Empty) => return Ok(true),
+                Err(TryRecvError::Empty) => {
+                    if !taken.is_empty() {
+                        self.storer.offsets.nudge(&taken);
+                    }
+                    return Ok(true);
+                }
             }
         }
     }

@@ -35,7 +35,7 @@ fn main() {
     {
         return archive(topic, brokers, group, endpoint);
     }
-    let rows: u64 = arguments.first().and_then(|rows| rows.parse().ok()).unwrap_or(4_000_000);
+    let rows: u64 = arguments.first().and_then(|rows| rows.parse().ok()).unwrap_or(5_000_000);
     let (kafka, minio) = (Kafka::start(&Options::default()), Minio::start());
     minio.create_bucket(BUCKET);
     for (topic, packing) in TOPICS {

@@ -18,7 +18,7 @@ FIGURES = {
     "wire_ratio": (0.39, "what compression leaves of them on the topic (lz4; zstd leaves 0.21)"),
     "parquet_bytes": (57, "bytes of a record in Parquet (zstd)"),
     "instance_rate": (300_000, "records a second that one archiver core stores"),
-    "instance_mebibytes": (409, "peak memory of one archiver process"),
+    "instance_mebibytes": (256, "peak memory of one archiver process"),
     "partition_rate": (50_000, "records a second of one partition, well below what a broker's disk does"),
     "peak": (3.0, "the busiest second over the mean"),
     "headroom": (0.6, "how much of a core or partition is used at the peak"),

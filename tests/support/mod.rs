@@ -5,6 +5,7 @@
 // Each test file compiles this module for itself and uses a part of it.
 #![allow(dead_code, unused_imports, reason = "a test file uses only the part of this shared module that it needs")]
 
+pub mod certificates;
 pub mod fault_proxy;
 #[cfg(feature = "upload")]
 pub mod faulty_bucket;

@@ -1,6 +1,7 @@
 //! A nats-server with JetStream, and what its streams have.
 
 use super::process::{Service, answers, installed};
+use async_nats::ConnectOptions;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::{self, stream};
 use futures_util::{StreamExt, TryStreamExt};
@@ -23,6 +24,8 @@ pub struct Nats {
     service: Service,
     address: SocketAddr,
     monitor: SocketAddr,
+    /// How the tests themselves connect.
+    login: ConnectOptions,
     /// Taken when this is dropped.
     runtime: Option<tokio::runtime::Runtime>,
     directory: TempDir,
@@ -69,18 +72,21 @@ impl Nats {
 
     /// As [`start`](Self::start), with more lines of its configuration.
     pub fn start_with(more: &str) -> Self {
+        Self::start_secured(more, ConnectOptions::new())
+    }
+
+    /// As [`start_with`](Self::start_with); the tests' own connections are made by `login`.
+    pub fn start_secured(more: &str, login: ConnectOptions) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let command = |[address, monitor]: &[SocketAddr; 2]| {
-            let store = directory.path().join("store");
-            let text = format!("listen: \"{address}\"\nhttp: \"{monitor}\"\njetstream {{ store_dir: {store:?} }}\n{more}\n");
-            std::fs::write(directory.path().join(CONFIG), text).expect("the configuration can be written");
+            configure(directory.path(), address, monitor, more);
             command(directory.path())
         };
         let log = directory.path().join("log");
         let (service, [address, monitor]) =
             Service::start_on("nats-server", &log, command, |[_, monitor]| answers(*monitor, READY));
-        Nats { service, address, monitor, runtime: Some(runtime), directory }
+        Nats { service, address, monitor, login, runtime: Some(runtime), directory }
     }
 
     /// `nats://` and the address.
@@ -121,6 +127,13 @@ impl Nats {
     pub fn restart(&mut self) {
         let (log, command, monitor) = (self.directory.path().join("log"), command(self.directory.path()), self.monitor);
         self.service = Service::start_again("nats-server", &log, command, || answers(monitor, READY));
+    }
+
+    /// Ends it, and starts it with other lines of its configuration.
+    pub fn restart_with(&mut self, more: &str) {
+        self.kill();
+        configure(self.directory.path(), &self.address, &self.monitor, more);
+        self.restart();
     }
 
     /// Creates a stream of these subjects.
@@ -165,13 +178,19 @@ impl Nats {
 
     fn block_on<T, F: Future<Output = T>>(&self, work: impl FnOnce(jetstream::Context) -> F) -> T {
         self.runtime().block_on(async {
-            let client = async_nats::connect(self.url()).await.expect("the server answers");
+            let client = self.login.clone().connect(self.url()).await.expect("the server answers");
             let done = tokio::time::timeout(LIMIT, work(jetstream::new(client))).await;
             done.unwrap_or_else(|_| {
                 panic!("the server does not answer within {LIMIT:?}; its log is in {:?}", self.directory.path())
             })
         })
     }
+}
+
+fn configure(directory: &Path, address: &SocketAddr, monitor: &SocketAddr, more: &str) {
+    let store = directory.join("store");
+    let text = format!("listen: \"{address}\"\nhttp: \"{monitor}\"\njetstream {{ store_dir: {store:?} }}\n{more}\n");
+    std::fs::write(directory.join(CONFIG), text).expect("the configuration can be written");
 }
 
 fn command(directory: &Path) -> Command {

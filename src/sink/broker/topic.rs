@@ -9,15 +9,17 @@ use std::fmt::Write;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Rules {
     max_len: usize,
-    /// Characters beside letters and digits in a name as it is given, and in a model's part of it.
-    legal: &'static [char],
-    legal_in_model: &'static [char],
 }
 
 /// Kafka's topics.
-pub(crate) const KAFKA: Rules = Rules { max_len: 249, legal: &['.', '_', '-'], legal_in_model: &['.', '_', '-'] };
-/// NATS's subjects: a dot parts their tokens, so a model's name has none.
-pub(crate) const NATS: Rules = Rules { max_len: 255, legal: &['.', '_', '-'], legal_in_model: &['_', '-'] };
+pub(crate) const KAFKA: Rules = Rules { max_len: 249 };
+/// NATS's subjects.
+pub(crate) const NATS: Rules = Rules { max_len: 255 };
+
+/// Characters beside letters and digits in a name as it is given.
+const LEGAL: &[char] = &['.', '_', '-'];
+/// In a model's part of it: a dot parts the tokens of NATS, and Kafka makes no topic that differs from another by dots for underscores alone.
+const LEGAL_IN_MODEL: &[char] = &['_', '-'];
 
 const LEDGER_SUFFIX: &str = "-ledger";
 const PLACEHOLDER: &str = "{model_name}";
@@ -42,7 +44,7 @@ impl TopicTemplate {
             None => (text, None),
         };
         let fixed = [before, after.unwrap_or_default()].concat();
-        if let Some(bad) = fixed.chars().find(|&c| !is_legal(c, rules.legal)) {
+        if let Some(bad) = fixed.chars().find(|&c| !is_legal(c, LEGAL)) {
             return Err(format!("letters, digits, '.', '_', '-' and at most one {PLACEHOLDER}, not {bad:?}"));
         }
         if after.is_none() && matches!(text, "" | "." | "..") {
@@ -113,12 +115,10 @@ impl TopicTemplate {
     /// The topic of a model. Other models have other topics.
     pub(crate) fn of_model(&self, model_name: &str) -> String {
         let Some(after) = &self.after else { return self.before.clone() };
-        let escaped = escape(model_name, self.rules.legal_in_model);
+        let escaped = escape(model_name, LEGAL_IN_MODEL);
         let room = self.rules.max_len - self.before.len() - after.len();
         let name = if escaped.len() <= room { escaped } else { shorten(&escaped, model_name, room) };
-        let topic = [self.before.as_str(), &name, after].concat();
-        // Only a bare template and a model of that name make one of the two names that Kafka does not take.
-        if matches!(&*topic, "." | "..") { topic.replace('.', "_2E") } else { topic }
+        [self.before.as_str(), &name, after].concat()
     }
 }
 
@@ -182,9 +182,9 @@ mod tests {
     proptest! {
         #[test]
         fn an_escaped_name_is_legal_and_tells_all(name in "\\PC{0,20}|[_0-9A-F]{0,12}") {
-            for rules in [&KAFKA, &NATS] {
-                let escaped = escape(&name, rules.legal_in_model);
-                prop_assert!(escaped.chars().all(|c| is_legal(c, rules.legal_in_model)));
+            for legal in [LEGAL, LEGAL_IN_MODEL] {
+                let escaped = escape(&name, legal);
+                prop_assert!(escaped.chars().all(|c| is_legal(c, legal)));
                 prop_assert_eq!(unescape(&escaped), name.clone());
             }
         }
@@ -193,7 +193,7 @@ mod tests {
         fn every_model_has_a_topic_that_kafka_takes(name in "\\PC{1,256}") {
             let template = TopicTemplate::parse("predictions-{model_name}.v1", &KAFKA).unwrap();
             let topic = template.of_model(&name);
-            prop_assert!(topic.len() <= KAFKA.max_len && topic.chars().all(|c| is_legal(c, KAFKA.legal)), "{}", topic);
+            prop_assert!(topic.len() <= KAFKA.max_len && topic.chars().all(|c| is_legal(c, LEGAL)), "{}", topic);
         }
     }
 
@@ -224,6 +224,7 @@ mod tests {
         let template = TopicTemplate::parse("predictions-{model_name}", &KAFKA).unwrap();
         assert_eq!(template.of_model("wine_quality"), "predictions-wine_quality");
         assert_eq!(template.of_model("a/b"), "predictions-a_2Fb");
+        assert_eq!((&*template.of_model("a.b"), &*template.of_model("a_b")), ("predictions-a_2Eb", "predictions-a_b"));
         assert_ne!(template.of_model(&"x".repeat(300)), template.of_model(&"x".repeat(301)));
         assert_eq!(TopicTemplate::parse("{model_name}", &KAFKA).unwrap().of_model(".."), "_2E_2E");
         let fixed = TopicTemplate::parse("predictions", &KAFKA).unwrap();

@@ -87,6 +87,9 @@ impl Messages {
                 continue;
             }
             let topic = self.topic_of(line, producer, topics)?;
+            if self.topics.get(topic).is_some_and(|topic| flow.has_no_topic(topic, chunk.writer, seq, line)) {
+                continue;
+            }
             let mark = Mark { index: flow.next, writer: chunk.writer, first_seq: seq, last_seq: seq };
             let sent = self.send_as_message(flow, topic, mark, line, lines.clone().map(|(_, line)| line));
             if flow.waits.is_ok() {

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "parquet")]
 use super::encoded::Encoder;
+use super::prober::Missing;
 use super::produce::{Header, Natives, Outgoing, Producer, Topic};
 use super::reports::{Opaque, Reports};
 use super::settings::{KafkaSettings, Key, Packing};
@@ -56,6 +57,9 @@ pub(super) trait Topics {
     /// A topic is written to for the first time.
     fn met(&self, topic: &str);
 
+    /// Topics that are not there: what is for them must not hold up others.
+    fn missing(&self) -> Missing;
+
     /// Whether the ledger's topic is there (`Ok(Err)`: why not).
     ///
     /// # Errors
@@ -71,8 +75,22 @@ pub(super) struct Flow<'a> {
     marks: Vec<Mark>,
     group: Vec<Outgoing<'a>>,
     group_topic: usize,
+    missing: Missing,
     /// What records of the batch must wait for.
     pub(super) waits: Result<(), String>,
+}
+
+impl Flow<'_> {
+    /// `true` when the line's topic is missing: the line is with the dead letters then.
+    pub(super) fn has_no_topic(&mut self, topic: &Topic, writer: Writer, seq: u64, line: &[u8]) -> bool {
+        let Some(why) = self.missing.get(topic.name()) else { return false };
+        let mark = Mark { index: self.next, writer, first_seq: seq, last_seq: seq };
+        let opaque = Opaque { slot: self.slot, index: self.next, hash: 0 };
+        self.next += 1;
+        self.reports.flight().expect(self.slot, 1, &[mark]);
+        self.reports.bury(opaque, topic.name(), why, line.strip_suffix(b"\n").unwrap_or(line));
+        true
+    }
 }
 
 impl Messages {
@@ -122,8 +140,9 @@ impl Messages {
         topics: &dyn Topics,
     ) -> Result<(), String> {
         let reports = producer.context().clone();
-        let group = Vec::with_capacity(GROUP);
-        let mut flow = Flow { reports: &reports, slot, next: 0, marks: Vec::new(), group, group_topic: 0, waits: Ok(()) };
+        let (group, missing) = (Vec::with_capacity(GROUP), topics.missing());
+        let mut flow =
+            Flow { reports: &reports, slot, next: 0, marks: Vec::new(), group, group_topic: 0, missing, waits: Ok(()) };
         for chunk in &batch.chunks {
             let skip = skip.get(&chunk.writer);
             if is_ledger(chunk.writer) {
@@ -140,6 +159,9 @@ impl Messages {
                     continue;
                 }
                 let topic = self.topic_of(line, producer, topics)?;
+                if self.topics.get(topic).is_some_and(|topic| flow.has_no_topic(topic, chunk.writer, seq, line)) {
+                    continue;
+                }
                 let hash = self.hash_of(chunk.writer, seq);
                 if self.packing == Packing::Ndjson {
                     let key = self.key_of(line).map(<[u8]>::to_vec);

@@ -9,6 +9,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::Producer as _;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -17,6 +18,12 @@ use std::time::{Duration, Instant};
 /// The longest that brokers may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
+/// How often topics that are missing are looked for while records for them come.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Topics that are known to be missing: whoever posts predictions may name any number of models.
+const MAX_MISSING: usize = 10_000;
+
 /// More than the errors that come with one failed connection.
 const EVENTS: usize = 16;
 
@@ -24,7 +31,11 @@ enum Request {
     Ask(Arc<Producer>, Option<String>),
     Create(String),
     Ledger(Arc<Producer>, String),
+    Look(Arc<Producer>, Vec<String>),
 }
+
+/// Why topics are not there, by their names.
+pub(super) type Missing = Arc<HashMap<String, String>>;
 
 #[derive(Default)]
 struct Shared {
@@ -32,12 +43,14 @@ struct Shared {
     /// Why the last topic could not be made.
     not_created: Mutex<Option<String>>,
     ledger: Answer,
+    missing: Mutex<Missing>,
 }
 
 /// The thread's handle. It ends when this is dropped, after the request at hand.
 pub(super) struct Prober {
     requests: Option<Sender<Request>>,
     shared: Arc<Shared>,
+    looked: Option<Instant>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -70,10 +83,19 @@ impl Prober {
                         };
                         answers.ledger.give(there);
                     }
+                    Request::Look(producer, mut topics) => {
+                        topics.extend(answers.missing.lock().keys().cloned());
+                        topics.truncate(MAX_MISSING);
+                        if !topics.is_empty()
+                            && let Some(missing) = creator.missing(&producer, topics, create)
+                        {
+                            *answers.missing.lock() = Arc::new(missing);
+                        }
+                    }
                 }
             }
         })?;
-        Ok(Prober { requests: Some(requests), shared, thread: Some(thread) })
+        Ok(Prober { requests: Some(requests), shared, looked: None, thread: Some(thread) })
     }
 
     /// Whether the brokers answer. Waits for `patience`; an answer that comes later is given to the next call.
@@ -89,6 +111,21 @@ impl Prober {
     /// Whether the ledger's topic is there, after it was made if it may be. `None`: the brokers have not answered within `patience`.
     pub(super) fn ledger(&self, producer: &Arc<Producer>, topic: &str, patience: Duration) -> Option<Result<(), String>> {
         self.shared.ledger.within(patience, || self.send(Request::Ledger(Arc::clone(producer), topic.to_owned())))
+    }
+
+    /// Looks for topics that took no message, and again for those that were missing before.
+    pub(super) fn look_for(&mut self, producer: &Arc<Producer>, topics: impl IntoIterator<Item = String>) {
+        self.looked = Some(Instant::now());
+        self.send(Request::Look(Arc::clone(producer), topics.into_iter().collect()));
+    }
+
+    /// Topics that the brokers say are not there. They are looked for again now and then.
+    pub(super) fn missing(&mut self, producer: &Arc<Producer>) -> Missing {
+        let missing = Arc::clone(&self.shared.missing.lock());
+        if !missing.is_empty() && self.looked.is_none_or(|at| at.elapsed() > LOOK_EVERY) {
+            self.look_for(producer, []);
+        }
+        missing
     }
 
     /// Makes a topic, if it is not there.
@@ -131,13 +168,33 @@ pub(super) fn ask(producer: &Producer, topic: Option<&str>, within: Duration) ->
     };
     match found.error().map(RDKafkaErrorCode::from) {
         None => Ok(()),
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
-            Err(format!("topic={topic} does not exist: create it, or set kafka.create_topics = true"))
-        }
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Err(does_not_exist(topic)),
         // An election is under way: producing waits for its end.
         Some(RDKafkaErrorCode::LeaderNotAvailable) => Ok(()),
         Some(code) => Err(format!("topic={topic}: {code}")),
     }
+}
+
+/// Why a topic could not be made; `for_good` when asking again changes nothing.
+struct NotCreated {
+    why: String,
+    for_good: bool,
+}
+
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::InvalidTopic
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::PolicyViolation
+            | RDKafkaErrorCode::InvalidPartitions
+            | RDKafkaErrorCode::InvalidReplicationFactor
+    )
+}
+
+fn does_not_exist(topic: &str) -> String {
+    format!("topic={topic} does not exist: create it, or set kafka.create_topics = true")
 }
 
 /// Makes topics.
@@ -161,8 +218,24 @@ impl Creator {
         }
     }
 
+    /// Which of the topics are not there, and why. `None`: the brokers do not say.
+    fn missing(&mut self, producer: &Producer, topics: Vec<String>, create: bool) -> Option<HashMap<String, String>> {
+        let metadata = producer.client().fetch_metadata(None, ANSWER_WITHIN).ok()?;
+        let there: HashSet<&str> = metadata.topics().iter().map(|found| found.name()).collect();
+        let missing = topics.into_iter().filter(|topic| !there.contains(topic.as_str())).filter_map(|topic| {
+            let why =
+                if create { self.try_create(&topic).err().filter(|error| error.for_good)?.why } else { does_not_exist(&topic) };
+            Some((topic, why))
+        });
+        Some(missing.collect())
+    }
+
     pub(super) fn create(&mut self, topic: &str) -> Result<(), String> {
-        let explain = |why: String| format!("cannot create topic={topic}: {why}");
+        self.try_create(topic).map_err(|error| error.why)
+    }
+
+    fn try_create(&mut self, topic: &str) -> Result<(), NotCreated> {
+        let explain = |why: String| NotCreated { why: format!("cannot create topic={topic}: {why}"), for_good: false };
         let client = match self.client.take() {
             Some(client) => client,
             None => self.config.create().map_err(|error| explain(format!("{error}")))?,
@@ -179,7 +252,8 @@ impl Creator {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((_, code)) => {
                     let (partitions, replication) = (self.partitions, self.replication);
-                    return Err(explain(format!("{code} (kafka.partitions={partitions}, kafka.replication={replication})")));
+                    let error = explain(format!("{code} (kafka.partitions={partitions}, kafka.replication={replication})"));
+                    return Err(NotCreated { for_good: is_refusal(code), ..error });
                 }
             }
         }

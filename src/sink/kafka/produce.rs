@@ -81,7 +81,6 @@ impl Topic {
         Ok(Topic { name: name.to_owned(), native, producer: Arc::clone(producer) })
     }
 
-    #[cfg(feature = "parquet")]
     pub(super) fn name(&self) -> &str {
         &self.name
     }

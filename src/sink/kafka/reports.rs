@@ -8,6 +8,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A message's name in its report: the batch's slot, the message's place in it, and what the partitioner needs.
@@ -52,6 +53,8 @@ pub(super) struct Reports {
     reported: AtomicU64,
     /// librdkafka's reports of a message say only that it failed; why, it says here.
     last_error: Mutex<Option<String>>,
+    /// Topics that took no message in time: they may be missing.
+    suspects: Mutex<BTreeSet<String>>,
     fatal: AtomicBool,
 }
 
@@ -90,6 +93,11 @@ impl Reports {
         }
     }
 
+    /// Topics that took no message in time since the last call.
+    pub(super) fn take_suspects(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.suspects.lock())
+    }
+
     /// How many reports there were.
     pub(super) fn reported(&self) -> u64 {
         self.reported.load(Ordering::Relaxed)
@@ -122,6 +130,11 @@ impl Reports {
         if is_poison(code) {
             self.bury(opaque, topic, &reason(code), payload);
         } else {
+            let mut suspects = self.suspects.lock();
+            if !suspects.contains(topic) {
+                suspects.insert(topic.to_owned());
+            }
+            drop(suspects);
             self.flight.lock().fail(opaque.slot, || format!("topic={topic}: {}", self.explain(code)));
         }
     }

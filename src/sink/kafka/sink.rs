@@ -2,9 +2,9 @@
 
 use super::client;
 use super::messages::{Messages, Topics as Known};
-use super::prober::Prober;
 #[cfg(feature = "cli")]
 use super::prober::{Creator, ask};
+use super::prober::{Missing, Prober};
 use super::produce::Producer;
 use super::reports::{Poison, Reports};
 use super::settings::KafkaSettings;
@@ -129,6 +129,7 @@ struct Asked<'a> {
     prober: &'a Prober,
     producer: &'a Arc<Producer>,
     create: bool,
+    missing: Missing,
 }
 
 impl Known for Asked<'_> {
@@ -136,6 +137,10 @@ impl Known for Asked<'_> {
         if self.create {
             self.prober.create(topic);
         }
+    }
+
+    fn missing(&self) -> Missing {
+        Arc::clone(&self.missing)
     }
 
     fn has_ledger(&self, topic: &str) -> Result<Result<(), String>, String> {
@@ -167,7 +172,9 @@ impl Sink for KafkaSink {
         let none = Kept::new();
         let skip = if live { &none } else { &self.replayed };
         let slot = self.reports().flight().begin(batch.id, live);
+        let missing = self.prober.missing(&self.producer);
         let topics = Asked {
+            missing,
             prober: &self.prober,
             producer: &self.producer,
             create: self.settings.create_topics && self.template.fixed().is_none(),
@@ -190,6 +197,11 @@ impl Sink for KafkaSink {
                 self.kept = kept;
                 self.replayed = replayed;
                 self.down = Some(cause.clone());
+                let suspects = self.reports().take_suspects();
+                // Records wait for the one topic of all models; where each has its own, nobody waits for another's.
+                if self.template.fixed().is_none() {
+                    self.prober.look_for(&self.producer, suspects);
+                }
                 if self.reports().is_fatal() {
                     self.replace_client()?;
                 }

@@ -1,11 +1,13 @@
 //! From the settings to a connection.
 
-use super::settings::NatsSettings;
+use super::auth::Login;
+use super::settings::{NatsSettings, TlsSettings};
 #[cfg(feature = "cli")]
 use super::stream;
-use crate::sink::broker::settings::secret;
 use async_nats::rustls::crypto::{CryptoProvider, ring};
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::rustls::pki_types::pem::PemObject;
+use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use async_nats::{AuthError, Client, ConnectOptions, Server, ServerAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,7 +31,8 @@ impl Target {
         Ok(Target { servers, options: options(settings)? })
     }
 
-    /// Connects in the background, again and again. `capacity` commands may wait for the connection.
+    /// Connects in the background, again and again. `capacity` commands may wait for the connection. `on_failure` is told why the servers were not
+    /// reached: the client's own events say no more than that TLS or the network is at fault.
     ///
     /// # Errors
     /// None by now: the servers are parsed.
@@ -37,51 +40,72 @@ impl Target {
         self,
         capacity: usize,
         on_event: impl Fn(async_nats::Event) + Send + Sync + 'static,
+        on_failure: impl Fn(String) + Send + Sync + 'static,
     ) -> Result<Client, String> {
         let report = move |event| {
             on_event(event);
             std::future::ready(())
         };
+        let before_each_try = move |servers: Vec<Server>, _| {
+            failures(&servers).into_iter().for_each(&on_failure);
+            std::future::ready(None)
+        };
         let options = self.options.retry_on_initial_connect().client_capacity(capacity).event_callback(report);
+        let options = options.reconnect_to_server_callback(before_each_try);
         options.connect(self.servers).await.map_err(|error| format!("nats: {error}"))
     }
 
     /// Connects once.
     #[cfg(feature = "cli")]
     pub(super) async fn connect_once(self) -> Result<Client, String> {
-        self.options.connect(self.servers).await.map_err(|error| {
-            let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-            format!("cannot connect: {error}{source}")
-        })
+        self.options.connect(self.servers).await.map_err(|error| format!("cannot connect: {error}{}", advice(&error)))
+    }
+}
+
+/// Why each server could not be reached the last time.
+fn failures(servers: &[Server]) -> Option<String> {
+    let of_each = servers.iter().filter_map(|server| {
+        let why = server.last_error.as_ref()?;
+        Some(format!("{}:{}: {why}", server.addr.host(), server.addr.port()))
+    });
+    Some(of_each.collect::<Vec<_>>().join("; ")).filter(|all| !all.is_empty())
+}
+
+/// What to do about it.
+#[cfg(feature = "cli")]
+fn advice(error: &async_nats::ConnectError) -> &'static str {
+    use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation};
+    use async_nats::rustls::Error;
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let tls = source.and_then(|source| source.get_ref()?.downcast_ref::<Error>());
+    match (error.kind(), tls) {
+        (AuthorizationViolation | Authentication, _) => ": set [nats.auth] to what the servers accept",
+        (_, Some(Error::InvalidCertificate(_))) => {
+            ": set nats.tls.ca_file to the CA of the servers' certificates, and nats.servers to the names in them"
+        }
+        (_, Some(Error::AlertReceived(_))) => ": set nats.tls.cert_file and nats.tls.key_file to a certificate that the servers accept",
+        (_, Some(_)) => ": does the server speak TLS?",
+        _ => "",
     }
 }
 
 fn options(settings: &NatsSettings) -> Result<ConnectOptions, String> {
-    let (auth, tls) = (&settings.auth, &settings.tls);
-    let mut options = ConnectOptions::new()
+    let (auth, tls) = (settings.auth.clone(), &settings.tls);
+    // What is wrong with the files is to be known at the start.
+    Login::read(&auth)?;
+    check_files(tls)?;
+    let log_in = move |nonce: Vec<u8>| {
+        let answer = Login::read(&auth).and_then(|login| login.answer(&nonce).map_err(|error| error.to_string()));
+        std::future::ready(answer.map_err(AuthError::new))
+    };
+    let mut options = ConnectOptions::with_auth_callback(log_in)
         .name("predlog")
         .ping_interval(PING_EVERY)
         .reconnect_delay_callback(|attempt| reconnect_delay(attempt).min(RECONNECT_MAX));
-    if let Some(path) = &auth.credentials_file {
-        let explain = |error| format!("cannot read nats.auth.credentials_file={}: {error}", path.display());
-        let text = std::fs::read_to_string(path).map_err(explain)?;
-        options = options.credentials(&text).map_err(explain)?;
-    }
-    if let Some(username) = &auth.username {
-        let password = secret("nats.auth.password_file", auth.password.as_ref(), auth.password_file.as_deref())?;
-        let password = password.as_ref().map_or("", |password| password.reveal());
-        options = options.user_and_password(username.clone(), password.to_owned());
-    }
-    if let Some(token) = secret("nats.auth.token_file", auth.token.as_ref(), auth.token_file.as_deref())? {
-        options = options.token(token.reveal().to_owned());
-    }
     if let Some(path) = &tls.ca_file {
-        readable("nats.tls.ca_file", path)?;
         options = options.add_root_certificates(path.clone()).require_tls(true);
     }
     if let (Some(cert), Some(key)) = (&tls.cert_file, &tls.key_file) {
-        readable("nats.tls.cert_file", cert)?;
-        readable("nats.tls.key_file", key)?;
         options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
     }
     // The client asks for the process's default, and panics where a build has two and nobody has chosen.
@@ -91,9 +115,20 @@ fn options(settings: &NatsSettings) -> Result<ConnectOptions, String> {
     Ok(options)
 }
 
-/// Each connection reads the file again: that it cannot be read is to be known at the start.
-fn readable(key: &str, path: &Path) -> Result<(), String> {
-    std::fs::File::open(path).map(drop).map_err(|error| format!("cannot read {key}={}: {error}", path.display()))
+/// Each connection reads the files again.
+fn check_files(tls: &TlsSettings) -> Result<(), String> {
+    let check = |key: &str, path: Option<&Path>, expected: &str, has: fn(&[u8]) -> bool| {
+        let Some(path) = path else { return Ok(()) };
+        match std::fs::read(path) {
+            Ok(pem) if has(&pem) => Ok(()),
+            Ok(_) => Err(format!("nats.tls.{key}={}: expected {expected} in PEM", path.display())),
+            Err(error) => Err(format!("cannot read nats.tls.{key}={}: {error}", path.display())),
+        }
+    };
+    let certificates = |pem: &[u8]| CertificateDer::pem_slice_iter(pem).next().is_some_and(|first| first.is_ok());
+    check("ca_file", tls.ca_file.as_deref(), "certificates", certificates)?;
+    check("cert_file", tls.cert_file.as_deref(), "a certificate", certificates)?;
+    check("key_file", tls.key_file.as_deref(), "a key without a password", |pem| PrivateKeyDer::from_pem_slice(pem).is_ok())
 }
 
 fn reconnect_delay(attempt: usize) -> Duration {
@@ -151,5 +186,21 @@ mod tests {
         settings.auth.credentials_file = None;
         settings.tls.ca_file = Some("/nowhere/ca.pem".into());
         assert!(Target::new(&settings).err().unwrap().contains("nats.tls.ca_file=/nowhere/ca.pem"));
+    }
+
+    #[test]
+    fn a_file_that_is_something_else_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n").unwrap();
+        let path = Some(file.path().to_owned());
+        let said = |tls: TlsSettings| Target::new(&NatsSettings { tls, ..NatsSettings::default() }).err().unwrap();
+        for (tls, expected) in [
+            (TlsSettings { ca_file: path.clone(), ..TlsSettings::default() }, "expected certificates in PEM"),
+            (TlsSettings { cert_file: path.clone(), ..TlsSettings::default() }, "expected a certificate in PEM"),
+            (TlsSettings { key_file: path.clone(), ..TlsSettings::default() }, "expected a key without a password in PEM"),
+        ] {
+            let why = said(tls);
+            assert!(why.contains(expected) && why.contains(file.path().to_str().unwrap()), "{why}");
+        }
     }
 }

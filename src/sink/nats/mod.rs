@@ -7,6 +7,8 @@
 pub mod settings;
 
 #[cfg(feature = "nats")]
+mod auth;
+#[cfg(feature = "nats")]
 mod connect;
 #[cfg(feature = "nats")]
 mod messages;

@@ -133,8 +133,10 @@ pub(super) async fn run(
 ) {
     let (events, received) = unbounded_channel();
     let on_event = move |event: Event| drop(events.send(event));
+    let seen = Arc::clone(&shared);
+    let on_failure = move |why| *seen.last_error.lock() = Some(why);
     // All that is sent has room in the client, and questions and their inboxes as well.
-    let client = target.connect(2 * UNACKED, on_event).await;
+    let client = target.connect(2 * UNACKED, on_event, on_failure).await;
     let subscribed = match client {
         Ok(client) => {
             let inbox = client.new_inbox();
@@ -315,7 +317,8 @@ impl Publisher {
                     *self.shared.last_error.lock() = Some(error);
                 }
             }
-            Event::ClientError(error) => *self.shared.last_error.lock() = Some(error.to_string()),
+            // Until the failed try is told in full.
+            Event::ClientError(error) => drop(self.shared.last_error.lock().get_or_insert_with(|| error.to_string())),
             _ => {}
         }
     }

@@ -144,7 +144,7 @@ impl TlsSettings {
     }
 }
 
-/// Authentication: `[nats.auth]`. One of credentials, a user with a password, and a token; not set: none.
+/// Authentication: `[nats.auth]`. One of credentials, a user with a password, a token, and an NKey; not set: none. Each connection reads the files again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSettings {
@@ -160,6 +160,10 @@ pub struct AuthSettings {
     pub token: Option<Secret>,
     /// A file with the token.
     pub token_file: Option<PathBuf>,
+    /// The seed of a user's NKey. Better in the environment (`PREDLOG_NATS__AUTH__NKEY_SEED`) or in a file.
+    pub nkey_seed: Option<Secret>,
+    /// A file with the seed.
+    pub nkey_seed_file: Option<PathBuf>,
 }
 
 impl AuthSettings {
@@ -170,6 +174,7 @@ impl AuthSettings {
         };
         let password = self.password.is_some() || self.password_file.is_some();
         let token = self.token.is_some() || self.token_file.is_some();
+        let nkey = self.nkey_seed.is_some() || self.nkey_seed_file.is_some();
         if self.username.is_some() && !password {
             let how = "a password, by nats.auth.password_file or the variable PREDLOG_NATS__AUTH__PASSWORD";
             wrong("password", "not set", how);
@@ -177,8 +182,12 @@ impl AuthSettings {
         if self.username.is_none() && password {
             wrong("username", "not set", "the user of nats.auth.password");
         }
-        let ways =
-            [("credentials_file", self.credentials_file.is_some()), ("username", self.username.is_some()), ("token", token)];
+        let ways = [
+            ("credentials_file", self.credentials_file.is_some()),
+            ("username", self.username.is_some()),
+            ("token", token),
+            ("nkey_seed", nkey),
+        ];
         let given: Vec<&str> = ways.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
         if let [first, second, ..] = given[..] {
             wrong(second, "set", &format!("nothing beside nats.auth.{first}: remove one of them"));
@@ -194,6 +203,8 @@ impl AuthSettings {
             "password"
         } else if self.token.is_some() || self.token_file.is_some() {
             "token"
+        } else if self.nkey_seed.is_some() || self.nkey_seed_file.is_some() {
+            "nkey"
         } else {
             "none"
         }
@@ -209,6 +220,7 @@ mod tests {
         let mut settings = NatsSettings::default();
         settings.auth.password = Some(Secret::new("hunter2"));
         settings.auth.token = Some(Secret::new("hunter2"));
+        settings.auth.nkey_seed = Some(Secret::new("hunter2"));
         settings.servers = Servers("nats://me:hunter2,hunter2@a:4222, hunter2@b,tls://c".to_owned());
         let problem = &settings.servers.problems()[0];
         let shown = format!("{settings:?}{}{}", serde_json::to_string(&settings).unwrap(), problem.value);

@@ -1,12 +1,11 @@
 //! Kafka: one real broker that is its own controller, with the listeners that a test asks for.
 
-mod certificates;
 mod config;
 mod read;
 
-pub use certificates::Certificates;
 pub use read::{Message, read_topic, read_topic_as};
 
+use super::certificates::Certificates;
 use super::process::{Service, installed};
 use super::toxiproxy::{Proxy, Toxiproxy};
 use config::Addresses;

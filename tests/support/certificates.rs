@@ -1,4 +1,4 @@
-//! Certificates for one broker and its clients, made by openssl.
+//! Certificates for one server and its clients, made by openssl.
 
 use std::{
     fs,
@@ -38,7 +38,9 @@ impl Certificates {
         this.request("ca", "/CN=predlog test CA", "ca", None);
         this.request("other-ca", "/CN=another CA", "ca", None);
         this.request("server", "/CN=localhost", "server", Some("ca"));
+        this.request("other-server", "/CN=localhost", "server", Some("other-ca"));
         this.request("client", "/CN=predlog", "client", Some("ca"));
+        this.request("other-client", "/CN=predlog", "client", Some("other-ca"));
         // Kafka reads a PEM keystore from one file.
         let keystore = [".key", ".pem"].map(|end| fs::read(this.path(&format!("server{end}"))).expect("openssl has written it"));
         fs::write(this.path("keystore.pem"), keystore.concat()).expect("a file can be written");
@@ -50,7 +52,7 @@ impl Certificates {
         self.path("ca.pem")
     }
 
-    /// The certificate of a CA that signed nothing.
+    /// The certificate of a CA that signed neither.
     pub fn other_ca(&self) -> PathBuf {
         self.path("other-ca.pem")
     }
@@ -63,6 +65,11 @@ impl Certificates {
     /// The key of [`Certificates::client_certificate`].
     pub fn client_key(&self) -> PathBuf {
         self.path("client.key")
+    }
+
+    /// The certificate and the key of `server` or `client`, or of one that the other CA signed: `other-server`, `other-client`.
+    pub fn pair(&self, name: &str) -> (PathBuf, PathBuf) {
+        (self.path(&format!("{name}.pem")), self.path(&format!("{name}.key")))
     }
 
     /// The server's key and certificate in one file.

@@ -14,8 +14,8 @@ pub use settings::{Durability, LoggerSettings, Overflow};
 
 use crate::clock::{Clock, Timestamp};
 use crate::lane::{Lanes, Push};
-use crate::record::Prediction;
 use crate::record::encode::encode;
+use crate::record::{Actuals, Prediction};
 use crate::stats::{DropReason, Snapshot, Stats};
 use control::Control;
 use ledger::Drops;
@@ -126,6 +126,11 @@ impl Logger {
     /// Never panics, and never blocks but with `overflow = "block"`, up to `block_limit`.
     pub fn log<I: Serialize + ?Sized, O: Serialize + ?Sized>(&self, prediction: Prediction<'_, I, O>) -> Outcome {
         self.log_with(prediction, None)
+    }
+
+    /// Logs what turned out to be true of a prediction: [`log`](Self::log), as a record of the model `<model_name>.actuals`.
+    pub fn actuals<A: Serialize + ?Sized>(&self, actuals: Actuals<'_, A>) -> Outcome {
+        actuals.as_prediction(|prediction| self.log(prediction))
     }
 
     /// [`log`](Self::log) for those who have time, such as a batch job: while the queue is full it waits for room until `deadline`, whatever

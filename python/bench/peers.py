@@ -29,7 +29,8 @@ FLUSH_SECONDS = 120.0
 def create_topic(brokers: str) -> None:
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    [created] = AdminClient({"bootstrap.servers": brokers}).create_topics([NewTopic(TOPIC, 6, 1)]).values()
+    admin = AdminClient({"bootstrap.servers": brokers})  # Without it, what it was asked for is cancelled.
+    [created] = admin.create_topics([NewTopic(TOPIC, 6, 1)]).values()
     created.result()
 
 

@@ -70,6 +70,8 @@ def main() -> None:
                 peer.run(CALLS)
                 means[name].append((time.perf_counter_ns() - start) / CALLS)
                 peer.flush()
+        for peer in contenders.values():
+            peer.close()
         for log in logs.values():
             assert log.logger.close()["dropped"] == {}
     report({name: statistics.median(measured) for name, measured in singles.items()}, means)

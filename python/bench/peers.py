@@ -46,6 +46,9 @@ class Peer:
     def flush(self) -> None:
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Ends it, where its end by itself is not quiet."""
+
     def run(self, count: int) -> None:
         send = self.send
         for _ in range(count):
@@ -97,8 +100,8 @@ class KafkaPython(Peer):
     def __init__(self, brokers: str, **properties: Any) -> None:
         from kafka import KafkaProducer
 
-        producer = KafkaProducer(bootstrap_servers=brokers, acks="all", linger_ms=10, value_serializer=orjson.dumps, **properties)
-        self.send = lambda: producer.send(TOPIC, RECORD)
+        producer = KafkaProducer(bootstrap_servers=brokers, acks="all", linger_ms=10, **properties)
+        self.send = lambda: producer.send(TOPIC, orjson.dumps(RECORD))
         self._producer = producer
 
     def flush(self) -> None:
@@ -139,6 +142,9 @@ class Aiokafka(Peer):
 
     def flush(self) -> None:
         self._loop.run_until_complete(self._producer.flush())
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._producer.stop())
 
 
 PEERS: dict[str, Callable[[str], Peer]] = {

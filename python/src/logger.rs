@@ -190,10 +190,14 @@ impl Logger {
     }
 
     /// A fork may end the logger between its copy and the call: then the next one takes the record.
-    fn try_push<I: Serialize + Copy, O: Serialize + Copy>(&self, py: Python<'_>, prediction: Prediction<'_, I, O>) -> predlog::Outcome {
+    fn try_push<I: Serialize + Copy, O: Serialize + Copy>(
+        &self,
+        py: Python<'_>,
+        prediction: Prediction<'_, I, O>,
+    ) -> predlog::Outcome {
         for _ in 0..TRIES {
             let Some(logger) = self.current(py).ok().flatten() else { break };
-            match logger.log(prediction) {
+            match logger.log_around(prediction, &|wait| py.detach(|| wait())) {
                 predlog::Outcome::Dropped(DropReason::Closed) => {}
                 outcome => return outcome,
             }

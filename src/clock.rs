@@ -81,16 +81,16 @@ fn put2(text: &mut [u8; TIMESTAMP_LEN], at: usize, value: u32) {
 
 /// Days since 1970 to (year, month, day): Howard Hinnant's `civil_from_days`, for the years that [`Timestamp`] allows.
 fn civil_from_days(days: i64) -> (u32, u32, u32) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
+    // From year 0 on, so that none is negative: 32 bits divide in half the time, and this is done for each record.
+    let shifted = (days + 719_468) as u32;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year as u32, month as u32, day as u32)
+    let year = year_of_era + era * 400 + u32::from(month <= 2);
+    (year, month, day)
 }
 
 /// Microseconds since 1970 of the text that [`Timestamp::format`] makes; `None` for any other.

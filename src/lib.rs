@@ -45,8 +45,8 @@ pub mod stats;
 pub use config::Config;
 pub use error::{Error, ErrorKind};
 pub use logger::{Durability, Guard, Logger, LoggerSettings, Outcome, Overflow, Report};
-pub use record::Prediction;
 pub use record::encode::Invalid;
+pub use record::{Actuals, Prediction};
 pub use stats::DropReason;
 
 /// The Rust code of README.md is compiled and run by `cargo test --doc`.

@@ -79,6 +79,14 @@ fn refused() -> Vec<(String, &'static str)> {
         (with("latency_ms", &nested(10_000)), "latency_ms=[[["),
         (with("model_version", &format!("\"{}\"", "v".repeat(1_025))), "model_version has 1025 bytes"),
         (with("error", "{}"), "error={}: expected a string"),
+        (r#"{"model_name":"m","actuals":{"a":1}}"#.to_owned(), "id is missing: expected the id of the prediction"),
+        (with("actuals", "1"), "actuals and inputs are in one row"),
+        (r#"{"id":"i","model_name":"m","outputs":1,"actuals":1}"#.to_owned(), "actuals and outputs are in one row"),
+        (
+            format!(r#"{{"id":"i","model_name":"{}","actuals":1}}"#, "n".repeat(249)),
+            "model_name has 249 bytes: expected at most 248 with actuals",
+        ),
+        (r#"{"id":"i","model_name":"_predlog_ledger","actuals":1}"#.to_owned(), "is the logger's own"),
     ]
 }
 

@@ -3,7 +3,8 @@
 
 mod support;
 
-use predlog::{Config, Logger, Prediction};
+use predlog::clock::Timestamp;
+use predlog::{Actuals, Config, Logger, Prediction};
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
@@ -90,6 +91,38 @@ fn its_sql_reads_the_sqlite_store() {
     }
     let quality: f64 = db.query_row(blocks("sql")[0], [], |row| row.get("quality")).unwrap();
     assert_eq!(quality, 11.25 / 2.0);
+}
+
+#[tokio::test]
+async fn its_actuals_join_with_their_predictions() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = format!("[direct]\ndir = {:?}", dir.path());
+    let (logger, guard) = Logger::open(&Config::from_toml(&config).unwrap()).unwrap();
+    let accepted = |outcome| assert!(matches!(outcome, predlog::Outcome::Accepted { .. }));
+    let inputs = json!({"alcohol": 9.4});
+    for (id, quality) in [("order-17", 5.2), ("order-18", 7.0)] {
+        accepted(logger.log(Prediction::new("wine", "1", &inputs, &json!({"quality": quality})).id(id)));
+    }
+    let first = Timestamp::parse("2026-01-02T03:04:05Z").unwrap();
+    accepted(logger.actuals(Actuals::new("order-17", "wine", &json!({"quality": 4.5})).timestamp(first)));
+    assert!(logger.flush(Duration::from_secs(20)));
+    guard.shutdown(Duration::from_secs(20));
+
+    // The second telling is the one of the curl example, as the server writes it.
+    let web = Web::new();
+    let body = README.split("curl -d '").nth(2).unwrap().split('\'').next().unwrap();
+    assert_eq!(web.post("application/json", &[], body).await.accepted(), 1);
+    let told = web.stored().remove(0);
+    let (logger, guard) = Logger::open(&Config::from_toml(&config).unwrap()).unwrap();
+    let (name, id) = (told["model_name"].as_str().unwrap(), told["id"].as_str().unwrap());
+    accepted(logger.log(Prediction::new(name, "", &told["inputs"], &told["outputs"]).id(id)));
+    guard.shutdown(Duration::from_secs(20));
+
+    let db = rusqlite::Connection::open(dir.path().join("predictions.db")).unwrap();
+    let mut statement = db.prepare(blocks("sql")[1]).unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get("id")?, row.get("predicted")?, row.get("actual")?))).unwrap();
+    let rows: Vec<(String, f64, f64)> = rows.map(Result::unwrap).collect();
+    assert_eq!(rows, [("order-17".to_owned(), 5.2, 6.0)]);
 }
 
 #[test]

@@ -44,6 +44,28 @@ async fn one_object_is_one_row_and_every_field_is_kept() {
 }
 
 #[tokio::test]
+async fn actuals_are_a_row_of_their_own_model_with_the_predictions_id() {
+    let web = Web::new();
+    let longest = "m".repeat(248);
+    let rows = [
+        json!({"id": "i-1", "model_name": "wine", "inputs": {"a": 1}, "outputs": {"quality": 5.2}, "actuals": null}),
+        json!({"id": "i-1", "model_name": "wine", "inputs": null, "actuals": {"quality": 6}, "metadata": {"revision": 2}}),
+        json!({"id": "i-2", "model_name": longest, "timestamp": "2026-11-23T03:34:18Z", "actuals": [0.5]}),
+    ];
+    // A header names this request; the rows say which predictions they are about.
+    let answer = web.post(JSON, &[("x-request-id", "other")], json!(rows).to_string()).await;
+    assert_eq!((answer.status, &answer.body["ids"]), (StatusCode::ACCEPTED, &json!(["i-1", "i-1", "i-2"])));
+    let single = web.post(JSON, &[("x-request-id", "other")], r#"{"model_name":"wine","actuals":1}"#).await;
+    assert!(single.errors().contains("id is missing"), "{single:?}");
+    let stored = web.stored();
+    let kept = |row: usize| ["model_name", "id", "inputs", "outputs", "metadata"].map(|field| stored[row][field].clone());
+    assert_eq!(kept(0), [json!("wine"), json!("i-1"), json!({"a": 1}), json!({"quality": 5.2}), json!(null)]);
+    assert_eq!(kept(1), [json!("wine.actuals"), json!("i-1"), json!(null), json!({"quality": 6}), json!({"revision": "2"})]);
+    assert_eq!(kept(2), [json!(longest + ".actuals"), json!("i-2"), json!(null), json!([0.5]), json!(null)]);
+    assert_eq!(stored[2]["timestamp"], "2026-11-23T03:34:18.000000Z");
+}
+
+#[tokio::test]
 async fn numbers_are_stored_as_they_were_written() {
     let web = Web::new();
     let body =

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request
 from flask import Flask, request
+from peers import TOPIC
 
 LOGGING = os.environ.get("LOGGING", "none")
 BROKERS = os.environ.get("BROKERS", "")
-TOPIC = "bench"
 Send = Callable[[dict[str, Any], dict[str, float]], None]
 
 
@@ -38,10 +38,10 @@ def sender() -> Send:
 
         sync = KafkaProducer(bootstrap_servers=BROKERS, linger_ms=10, value_serializer=orjson.dumps)
         return lambda inputs, outputs: sync.send(TOPIC, {"inputs": inputs, "outputs": outputs}) and None
-    if LOGGING.startswith("predlog"):
+    if LOGGING in ("predlog", "predlog-kafka", "predlog-away"):
         import predlog
 
-        logger = predlog.init({"mode": "kafka", "kafka": {"brokers": BROKERS, "topic": TOPIC}} if LOGGING == "predlog-kafka" else None)
+        logger = predlog.init(None if LOGGING == "predlog" else {"mode": "kafka", "kafka": {"brokers": BROKERS, "topic": TOPIC}})
 
         def log(inputs: dict[str, Any], outputs: dict[str, float]) -> None:
             logger.log(model_name="wine", model_version="1", inputs=inputs, outputs=outputs, status_code=200)
@@ -56,6 +56,14 @@ def score(inputs: dict[str, Any]) -> dict[str, float]:
 
 flask_app = Flask(__name__)
 flask_send = sender() if os.environ.get("FRAMEWORK") == "flask" else nothing
+ROUTES = {"/predict": "wine"}
+
+if LOGGING == "predlog-middleware" and os.environ.get("FRAMEWORK") == "flask":
+    import predlog
+    from predlog.flask import PredictionLog
+
+    predlog.init()
+    PredictionLog(flask_app, routes=ROUTES, model_version="1")
 
 
 @flask_app.post("/predict")
@@ -81,6 +89,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 fastapi_app = FastAPI(lifespan=lifespan)
+if LOGGING == "predlog-middleware" and os.environ.get("FRAMEWORK") == "fastapi":
+    import predlog
+    from predlog.asgi import PredictionLogMiddleware
+
+    predlog.init()
+    fastapi_app.add_middleware(PredictionLogMiddleware, routes=ROUTES, model_version="1")
 
 
 @fastapi_app.post("/predict")

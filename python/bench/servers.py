@@ -1,6 +1,8 @@
 """Requests a second and p99 of a Flask and a FastAPI server: without logging, with predlog, and with Kafka's clients, in turns in the same run.
 
-Starts a broker of its own (see tests/kafka_broker.py). Each share is of the same pass without logging.
+Starts a broker of its own (see tests/kafka_broker.py). A pass measures no logging first and last, and each share is of the mean of the two in its own pass.
+`predlog` is a call of `log()` to SQLite in the handler, `-middleware` the extension or middleware in its place, `-kafka` the call to Kafka, and `-away` the
+same with no broker there.
 """
 
 from __future__ import annotations
@@ -17,18 +19,18 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))
-from kafka_broker import broker  # noqa: E402
+from peers import HERE, INPUTS, broker, create_topic
 
 PASSES = int(os.environ.get("PASSES", "3"))
 SECONDS = float(os.environ.get("SECONDS", "5"))
 CLIENTS = 4
-BODY = json.dumps({f"feature_{number}": 0.5 + number * 1.37 for number in range(12)})
+BODY = json.dumps(INPUTS)
 CONTENDERS = {
-    "flask": ["none", "predlog", "predlog-kafka", "confluent-kafka", "kafka-python"],
-    "fastapi": ["none", "predlog", "predlog-kafka", "confluent-kafka", "aiokafka"],
+    "flask": ["predlog", "predlog-middleware", "predlog-kafka", "predlog-away", "confluent-kafka", "kafka-python"],
+    "fastapi": ["predlog", "predlog-middleware", "predlog-kafka", "predlog-away", "confluent-kafka", "aiokafka"],
 }
+#: Nothing listens there.
+AWAY = "127.0.0.1:1"
 COMMANDS = {
     "flask": ["gunicorn", "--worker-class", "gthread", "--threads", "4", "--log-level", "error", "--bind", "127.0.0.1:{port}", "apps:flask_app"],
     "fastapi": ["uvicorn", "--log-level", "error", "--no-access-log", "--port", "{port}", "apps:fastapi_app"],
@@ -55,6 +57,7 @@ def measure(framework: str, logging: str, brokers: str, directory: str) -> tuple
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     places = {"PREDLOG_DIRECT__DIR": f"{directory}/store", "PREDLOG_KAFKA__FALLBACK__DIR": f"{directory}/fallback"}
+    brokers = AWAY if logging == "predlog-away" else brokers
     environment = {**os.environ, **places, "LOGGING": logging, "BROKERS": brokers, "FRAMEWORK": framework, "PREDLOG_KAFKA__CREATE_TOPICS": "true"}
     command = [sys.executable, "-m", *(part.format(port=port) for part in COMMANDS[framework])]
     server = subprocess.Popen(command, cwd=HERE, env=environment)
@@ -75,21 +78,20 @@ def measure(framework: str, logging: str, brokers: str, directory: str) -> tuple
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory, broker(Path(directory)) as brokers:
-        from confluent_kafka.admin import AdminClient, NewTopic
-
-        [created] = AdminClient({"bootstrap.servers": brokers}).create_topics([NewTopic("bench", 6, 1)]).values()
-        created.result()
+        create_topic(brokers)
         for framework, contenders in CONTENDERS.items():
-            passes: dict[str, list[tuple[float, float, float]]] = {contender: [] for contender in contenders}
+            passes: dict[str, list[tuple[float, float, float, float]]] = {contender: [] for contender in ("none", *contenders)}
             for _ in range(PASSES):
-                base = 0.0
-                for contender in contenders:
-                    rate, p99 = measure(framework, contender, brokers, directory)
-                    base = base or rate
-                    passes[contender].append((rate, rate / base, p99))
+                run = [(name, *measure(framework, name, brokers, directory)) for name in ("none", *contenders, "none")]
+                base, base_p99 = (statistics.mean(column) for column in zip(run[0][1:], run[-1][1:]))
+                for contender, rate, p99 in run:
+                    passes[contender].append((rate, rate / base, p99, p99 / base_p99))
             for contender, measured in passes.items():
-                rate, share, p99 = (statistics.median(column) for column in zip(*measured))
-                print(f"{framework:8} {contender:16} {rate:7.0f} requests/s  {share:6.1%} of none  p99 {p99:5.1f} ms", flush=True)
+                rate, share, p99, p99_share = (statistics.median(column) for column in zip(*measured))
+                print(
+                    f"{framework:8} {contender:18} {rate:7.0f} requests/s  {share:6.1%} of none  p99 {p99:5.1f} ms  {p99_share:6.1%} of none",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

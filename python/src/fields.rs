@@ -3,6 +3,7 @@
 use crate::encode::Context;
 use predlog::Prediction;
 use predlog::clock::Timestamp;
+use predlog::record::actuals_of;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -61,6 +62,25 @@ impl<'py> Given<'py> {
             traceparent,
             fields,
         }
+    }
+
+    /// Those of actuals.
+    pub fn of_actuals(
+        model_name: Bound<'py, PyAny>,
+        id: Bound<'py, PyAny>,
+        model_version: Option<Bound<'py, PyAny>>,
+        timestamp: Option<Bound<'py, PyAny>>,
+        revision: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Self> {
+        let fields = PyDict::new(model_name.py());
+        if let Some(revision) = revision {
+            fields.set_item("revision", revision)?;
+        }
+        // None is no id.
+        let id = if id.is_none() { PyString::new(id.py(), "").into_any() } else { id };
+        let mut others = [const { None }; 11];
+        (others[0], others[1], others[2]) = (model_version, Some(id), timestamp);
+        Ok(Given::new(model_name, others, Some(fields)))
     }
 
     /// From keywords in a dict; `None` is as if it was not given.
@@ -166,6 +186,12 @@ impl<'a> Fields<'a> {
             self.metadata.push((context.text(&key)?.into_owned(), context.text(&value)?.into_owned()));
         }
         Ok(())
+    }
+
+    /// The same for the record that keeps the model's actuals.
+    pub fn for_actuals(mut self) -> Self {
+        self.model_name = Cow::Owned(actuals_of(&self.model_name));
+        self
     }
 
     pub fn metadata(&self) -> Vec<(&str, &str)> {

@@ -11,7 +11,10 @@ use arrow_schema::{ArrowError, Field};
 use arrow_select::concat::concat;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyCapsule, PyList, PyTuple};
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyCapsule, PyList, PyTuple};
+use std::panic::AssertUnwindSafe;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Where a row is for a missing time, as in NumPy.
@@ -70,8 +73,7 @@ fn whole(mut chunks: Chunks) -> Result<ArrayRef, ArrowError> {
 }
 
 fn numbers(source: &Bound<'_, PyTuple>) -> PyResult<ArrayRef> {
-    let (kind, bytes, width): (String, Bound<'_, PyBytes>, Option<i32>) = source.extract()?;
-    let bytes = bytes.as_bytes();
+    let (kind, bytes, width): (String, PyBackedBytes, Option<i32>) = source.extract()?;
     let values: ArrayRef = match kind.as_str() {
         "b1" => Arc::new(bytes.iter().map(|byte| Some(*byte != 0)).collect::<BooleanArray>()),
         "i1" => primitive::<Int8Type>(bytes),
@@ -84,7 +86,7 @@ fn numbers(source: &Bound<'_, PyTuple>) -> PyResult<ArrayRef> {
         "u8" => primitive::<UInt64Type>(bytes),
         "f4" => primitive::<Float32Type>(bytes),
         "f8" => primitive::<Float64Type>(bytes),
-        "M8" => times(bytes),
+        "M8" => times(&bytes),
         other => return Err(PyTypeError::new_err(format!("kind={other}: expected a NumPy kind and size such as f8"))),
     };
     let Some(width) = width else { return Ok(values) };
@@ -92,10 +94,18 @@ fn numbers(source: &Bound<'_, PyTuple>) -> PyResult<ArrayRef> {
     Ok(Arc::new(FixedSizeListArray::try_new(item, width, values, None).map_err(to_python)?))
 }
 
-/// A copy, aligned as the type wants it; bytes past the last whole value are none.
-fn primitive<T: ArrowPrimitiveType>(bytes: &[u8]) -> ArrayRef {
+/// Bytes past the last whole value are none.
+fn primitive<T: ArrowPrimitiveType>(bytes: PyBackedBytes) -> ArrayRef {
     let len = bytes.len() / size_of::<T::Native>();
-    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::new(Buffer::from(bytes), 0, len), None))
+    let aligned = bytes.as_ptr().cast::<T::Native>().is_aligned();
+    let buffer = match NonNull::new(bytes.as_ptr().cast_mut()) {
+        // SAFETY: these are so many bytes of Python's, which never change, and the buffer keeps their owner.
+        Some(start) if aligned => unsafe {
+            Buffer::from_custom_allocation(start, bytes.len(), Arc::new(AssertUnwindSafe(bytes)))
+        },
+        _ => Buffer::from(&*bytes),
+    };
+    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::new(buffer, 0, len), None))
 }
 
 /// Microseconds since 1970.

@@ -81,6 +81,26 @@ impl Logger {
         batch::log(py, self, &inputs, outputs.as_ref(), &fields, deadline)
     }
 
+    /// What turned out to be true of the prediction `id`, as a record of the model `<model_name>.actuals`.
+    #[pyo3(signature = (id, model_name, actuals, *, model_version=None, timestamp=None, revision=None))]
+    #[expect(clippy::too_many_arguments, reason = "they are Python's keywords")]
+    fn actuals<'py>(
+        &self,
+        py: Python<'py>,
+        id: Bound<'py, PyAny>,
+        model_name: Bound<'py, PyAny>,
+        actuals: &Bound<'py, PyAny>,
+        model_version: Option<Bound<'py, PyAny>>,
+        timestamp: Option<Bound<'py, PyAny>>,
+        revision: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Outcome> {
+        let context = Context::new(converter(py)?, self.strict);
+        let given = Given::of_actuals(model_name, id, model_version, timestamp, revision)?;
+        let fields = Fields::read(&given, &context)?.for_actuals();
+        let values = Value { object: actuals, context: &context };
+        self.push(py, fields.prediction(&(), &values, &fields.metadata()), &context)
+    }
+
     /// Waits until all that was accepted is in its final place; False when `timeout` seconds were not enough.
     #[pyo3(signature = (timeout=30.0))]
     fn flush(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
@@ -148,7 +168,17 @@ impl Logger {
         let fields = Fields::read(&given, &context)?;
         let outputs = outputs.unwrap_or_else(|| py.None().into_bound(py));
         let (inputs, outputs) = (Value { object: inputs, context: &context }, Value { object: &outputs, context: &context });
-        let outcome = self.push(py, fields.prediction(&inputs, &outputs, &fields.metadata()));
+        self.push(py, fields.prediction(&inputs, &outputs, &fields.metadata()), &context)
+    }
+
+    /// Logs it, and tells what `context` has seen meanwhile.
+    fn push<I: Serialize + Copy, O: Serialize + Copy>(
+        &self,
+        py: Python<'_>,
+        prediction: Prediction<'_, I, O>,
+        context: &Context<'_>,
+    ) -> PyResult<Outcome> {
+        let outcome = self.try_push(py, prediction);
         let as_text = context.as_text.get();
         if as_text > 0 {
             self.as_text.fetch_add(as_text, Ordering::Relaxed);
@@ -160,10 +190,14 @@ impl Logger {
     }
 
     /// A fork may end the logger between its copy and the call: then the next one takes the record.
-    fn push<'py>(&self, py: Python<'py>, prediction: Prediction<'_, Value<'_, 'py>, Value<'_, 'py>>) -> predlog::Outcome {
+    fn try_push<I: Serialize + Copy, O: Serialize + Copy>(
+        &self,
+        py: Python<'_>,
+        prediction: Prediction<'_, I, O>,
+    ) -> predlog::Outcome {
         for _ in 0..TRIES {
             let Some(logger) = self.current(py).ok().flatten() else { break };
-            match logger.log(prediction) {
+            match logger.log_around(prediction, &|wait| py.detach(|| wait())) {
                 predlog::Outcome::Dropped(DropReason::Closed) => {}
                 outcome => return outcome,
             }

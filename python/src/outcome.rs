@@ -1,5 +1,6 @@
 //! What `log()` answers.
 
+use predlog::{DropReason, Invalid};
 use pyo3::prelude::*;
 
 /// What became of a prediction: true when it was accepted.
@@ -12,10 +13,17 @@ pub(crate) struct Outcome {
     /// Why it was dropped; None when it was accepted.
     #[pyo3(get)]
     reason: Option<&'static str>,
+    invalid: Option<Invalid>,
 }
 
 #[pymethods]
 impl Outcome {
+    /// What was wrong with it, and what was expected, when the reason is `invalid`.
+    #[getter]
+    fn problem(&self) -> Option<String> {
+        self.invalid.map(|invalid| invalid.to_string())
+    }
+
     fn __bool__(&self) -> bool {
         self.reason.is_none()
     }
@@ -23,7 +31,10 @@ impl Outcome {
     fn __repr__(&self) -> String {
         match (self.seq, self.reason) {
             (Some(seq), _) => format!("Outcome(seq={seq})"),
-            (None, reason) => format!("Outcome(reason={:?})", reason.unwrap_or_default()),
+            (None, reason) => {
+                let problem = self.problem().map(|problem| format!(", problem={problem:?}")).unwrap_or_default();
+                format!("Outcome(reason={:?}{problem})", reason.unwrap_or_default())
+            }
         }
     }
 }
@@ -31,8 +42,11 @@ impl Outcome {
 impl From<predlog::Outcome> for Outcome {
     fn from(outcome: predlog::Outcome) -> Self {
         match outcome {
-            predlog::Outcome::Accepted { seq } => Outcome { seq: Some(seq), reason: None },
-            predlog::Outcome::Dropped(reason) => Outcome { seq: None, reason: Some(reason.name()) },
+            predlog::Outcome::Accepted { seq } => Outcome { seq: Some(seq), reason: None, invalid: None },
+            predlog::Outcome::Dropped(reason) => {
+                let invalid = if let DropReason::Invalid(invalid) = reason { Some(invalid) } else { None };
+                Outcome { seq: None, reason: Some(reason.name()), invalid }
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -76,6 +77,27 @@ def test_threads_and_tasks(store: Store) -> None:
         thread.join()
     assert logger.close()["delivered"] == 2_400
     assert len(store.rows()) == 2_400
+
+
+def test_a_call_that_waits_for_room_lets_other_threads_run(store: Store) -> None:
+    text = "x" * 100_000
+    accepted: list[bool] = []
+    with store.logger(logger={"overflow": "block", "block_limit": "20s", "queue_bytes": "8MiB"}) as logger:
+        assert logger.log("m", text) and logger.flush()
+        # While somebody else has the database nothing leaves the queue, and the thread waits for room in it.
+        other = sqlite3.connect(store.dir / "predictions.db", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        thread = threading.Thread(target=lambda: accepted.extend(bool(logger.log("m", text)) for _ in range(200)))
+        thread.start()
+        while logger.snapshot()["queue_bytes"] < 6 << 20:
+            time.sleep(0.001)
+        # If it kept this thread from running meanwhile, this would come too late for its record.
+        other.execute("COMMIT")
+        other.close()
+        thread.join()
+        assert logger.flush()
+    assert accepted == [True] * 200
+    assert len(store.rows()) == 201
 
 
 def test_a_fork_keeps_every_record_once(store: Store) -> None:

@@ -14,8 +14,8 @@ pub use settings::{Durability, LoggerSettings, Overflow};
 
 use crate::clock::{Clock, Timestamp};
 use crate::lane::{Lanes, Push};
-use crate::record::Prediction;
 use crate::record::encode::encode;
+use crate::record::{Actuals, Prediction};
 use crate::stats::{DropReason, Snapshot, Stats};
 use control::Control;
 use ledger::Drops;
@@ -86,6 +86,17 @@ pub enum Outcome {
     Dropped(DropReason),
 }
 
+/// Runs a wait and answers what it answered: whether there may be room now. See [`Logger::log_around`].
+pub type Around<'a> = dyn Fn(&mut (dyn FnMut() -> bool + Send)) -> bool + 'a;
+
+/// What a call does while the queue is full.
+#[derive(Clone, Copy)]
+struct Room<'a> {
+    /// Waits until then, whatever `overflow` says.
+    deadline: Option<Instant>,
+    around: &'a Around<'a>,
+}
+
 /// How a logger ended: accepted = delivered + on_disk + dropped by `shutdown`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -125,7 +136,12 @@ impl Logger {
     ///
     /// Never panics, and never blocks but with `overflow = "block"`, up to `block_limit`.
     pub fn log<I: Serialize + ?Sized, O: Serialize + ?Sized>(&self, prediction: Prediction<'_, I, O>) -> Outcome {
-        self.log_with(prediction, None)
+        self.log_with(prediction, Room { deadline: None, around: &|wait| wait() })
+    }
+
+    /// Logs what turned out to be true of a prediction: [`log`](Self::log), as a record of the model `<model_name>.actuals`.
+    pub fn actuals<A: Serialize + ?Sized>(&self, actuals: Actuals<'_, A>) -> Outcome {
+        actuals.as_prediction(|prediction| self.log(prediction))
     }
 
     /// [`log`](Self::log) for those who have time, such as a batch job: while the queue is full it waits for room until `deadline`, whatever
@@ -135,10 +151,20 @@ impl Logger {
         I: Serialize + ?Sized,
         O: Serialize + ?Sized,
     {
-        self.log_with(prediction, Some(deadline))
+        self.log_with(prediction, Room { deadline: Some(deadline), around: &|wait| wait() })
     }
 
-    fn log_with<I, O>(&self, prediction: Prediction<'_, I, O>, deadline: Option<Instant>) -> Outcome
+    /// [`log`](Self::log) for callers that hold a lock which others want, such as an interpreter's: where `overflow = "block"` makes it wait for room, each
+    /// wait is given to `around`, which runs it, without the lock, and answers what it answered.
+    pub fn log_around<I, O>(&self, prediction: Prediction<'_, I, O>, around: &Around<'_>) -> Outcome
+    where
+        I: Serialize + ?Sized,
+        O: Serialize + ?Sized,
+    {
+        self.log_with(prediction, Room { deadline: None, around })
+    }
+
+    fn log_with<I, O>(&self, prediction: Prediction<'_, I, O>, room: Room<'_>) -> Outcome
     where
         I: Serialize + ?Sized,
         O: Serialize + ?Sized,
@@ -154,11 +180,11 @@ impl Logger {
                     shared.stats.digested.fetch_add(1, Ordering::Relaxed);
                 }
                 for (_, other) in &*self.others {
-                    if let Outcome::Dropped(reason) = other.push(&scratch, deadline) {
+                    if let Outcome::Dropped(reason) = other.push(&scratch, room) {
                         other.dropped(prediction.model_name, prediction.timestamp.unwrap_or(now), reason);
                     }
                 }
-                shared.push(&scratch, deadline)
+                shared.push(&scratch, room)
             }
             Ok(Err(invalid)) => Outcome::Dropped(DropReason::Invalid(invalid)),
             Err(_panic) => Outcome::Dropped(DropReason::Invalid(crate::record::encode::Invalid::Unserializable)),
@@ -254,7 +280,7 @@ impl Logger {
 
 impl Shared {
     #[inline]
-    fn push(&self, line: &[u8], deadline: Option<Instant>) -> Outcome {
+    fn push(&self, line: &[u8], room: Room<'_>) -> Outcome {
         match self.lanes.push(line) {
             Push::Accepted { seq, wake } => {
                 if wake {
@@ -262,17 +288,17 @@ impl Shared {
                 }
                 Outcome::Accepted { seq }
             }
-            Push::Full => self.push_to_full(line, deadline),
+            Push::Full => self.push_to_full(line, room),
             Push::Closed => Outcome::Dropped(DropReason::Closed),
         }
     }
 
     #[cold]
-    fn push_to_full(&self, line: &[u8], deadline: Option<Instant>) -> Outcome {
+    fn push_to_full(&self, line: &[u8], room: Room<'_>) -> Outcome {
         self.control.wake();
         let block = || (self.settings.overflow == Overflow::Block).then(|| Instant::now() + self.settings.block_limit);
-        if let Some(deadline) = deadline.or_else(block) {
-            while self.control.wait_for_room(deadline) {
+        if let Some(deadline) = room.deadline.or_else(block) {
+            while (room.around)(&mut || self.control.wait_for_room(deadline)) {
                 match self.lanes.push(line) {
                     Push::Accepted { seq, .. } => return Outcome::Accepted { seq },
                     Push::Full => self.control.wake(),

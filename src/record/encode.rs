@@ -1,12 +1,13 @@
 //! A prediction into its line, all but the `writer` and `seq` at its end, which the lane adds.
 
-use super::{MAX_ID_BYTES, MAX_MODEL_NAME_BYTES, MAX_TEXT_BYTES, Prediction};
+use super::{MAX_ACTUALS_MODEL_NAME_BYTES, MAX_ID_BYTES, MAX_MODEL_NAME_BYTES, MAX_TEXT_BYTES, Prediction};
 use crate::clock::{TIMESTAMP_LEN, Timestamp};
 use crate::json::escape::write_str;
 use crate::json::ser::{EncodeError, Encoded, replace_by_digest, to_json};
 use crate::ledger::LEDGER_MODEL;
 use serde::Serialize;
 use std::cell::RefCell;
+use std::fmt;
 use std::ops::Range;
 
 const HEAD: &[u8] = b"{\"timestamp\":\"";
@@ -22,7 +23,8 @@ pub(crate) const MODEL_NAME_AT: usize = TIMESTAMP_AT + TIMESTAMP_LEN + AFTER_TIM
 pub enum Invalid {
     /// `id` is empty or longer than [`MAX_ID_BYTES`].
     Id,
-    /// `model_name` is empty or longer than [`MAX_MODEL_NAME_BYTES`].
+    /// `model_name` is empty or longer than [`MAX_MODEL_NAME_BYTES`]; for actuals,
+    /// [`MAX_ACTUALS_MODEL_NAME_BYTES`](super::MAX_ACTUALS_MODEL_NAME_BYTES).
     ModelName,
     /// `model_name` is [`LEDGER_MODEL`](crate::ledger::LEDGER_MODEL), which only the logger itself uses.
     ReservedName,
@@ -30,6 +32,23 @@ pub enum Invalid {
     TextTooLong,
     /// The value's own `Serialize` failed, or has a map key that JSON cannot have.
     Unserializable,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Invalid::Id => write!(f, "id: expected 1 to {MAX_ID_BYTES} bytes"),
+            Invalid::ModelName => write!(
+                f,
+                "model_name: expected 1 to {MAX_MODEL_NAME_BYTES} bytes, for actuals at most {MAX_ACTUALS_MODEL_NAME_BYTES}"
+            ),
+            Invalid::ReservedName => write!(f, "model_name: {LEDGER_MODEL:?} is the logger's own; expected another name"),
+            Invalid::TextTooLong => {
+                write!(f, "model_version, request_id, traceparent: expected at most {MAX_TEXT_BYTES} bytes each")
+            }
+            Invalid::Unserializable => f.write_str("inputs or outputs cannot be written as JSON"),
+        }
+    }
 }
 
 /// What [`encode`] made.

@@ -1,6 +1,9 @@
 //! A prediction, and the JSON line that it becomes (its shape is in ARCHITECTURE.md, "The line").
 
+mod actuals;
 pub(crate) mod encode;
+
+pub use actuals::{ACTUALS_SUFFIX, Actuals, MAX_ACTUALS_MODEL_NAME_BYTES, actuals_of};
 
 use crate::clock::Timestamp;
 use serde::Serialize;

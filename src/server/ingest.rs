@@ -78,19 +78,17 @@ fn log<'a>(logger: &Logger, row: Row<'a>, context: &'a Context, single: bool) ->
     prediction.traceparent = row.traceparent.as_deref().or(context.traceparent.as_deref());
     match logger.log(prediction) {
         Outcome::Accepted { .. } => Ok(id),
-        Outcome::Dropped(DropReason::Invalid(invalid)) => Err(NotLogged::Invalid(why(invalid).to_owned())),
+        Outcome::Dropped(DropReason::Invalid(invalid)) => Err(NotLogged::Invalid(why(invalid))),
         Outcome::Dropped(reason) => Err(NotLogged::Full(reason)),
     }
 }
 
 /// What [`Row::parse`] does not find itself: an id or a trace context from a header.
-fn why(invalid: Invalid) -> &'static str {
+fn why(invalid: Invalid) -> String {
     match invalid {
-        Invalid::Id => "id (from the x-request-id or ce-id header): expected 1 to 256 bytes",
-        Invalid::ModelName => "model_name: expected 1 to 256 bytes",
-        Invalid::ReservedName => "model_name: \"_predlog_ledger\" is the logger's own; expected another name",
-        Invalid::TextTooLong => "traceparent (from the header): expected at most 1024 bytes",
-        Invalid::Unserializable => "inputs or outputs cannot be written as JSON",
+        Invalid::Id => "id (from the x-request-id or ce-id header): expected 1 to 256 bytes".to_owned(),
+        Invalid::TextTooLong => "traceparent (from the header): expected at most 1024 bytes".to_owned(),
+        Invalid::ModelName | Invalid::ReservedName | Invalid::Unserializable => invalid.to_string(),
     }
 }
 

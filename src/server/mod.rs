@@ -12,6 +12,7 @@ mod listen;
 mod routes;
 mod row;
 mod rows;
+mod values;
 
 #[cfg(all(feature = "cli", feature = "connect"))]
 pub(crate) use listen::answer;

@@ -3,8 +3,10 @@
 //! Each value is first found as raw text (serde_json does that without recursion, so depth costs no stack) and then read as what its field
 //! wants, so that an error can name the field.
 
+use super::values::{Pairs, Text};
 use crate::clock::Timestamp;
 use crate::config::problem::nearest;
+use crate::record::{ACTUALS_SUFFIX, MAX_ACTUALS_MODEL_NAME_BYTES, actuals_of};
 use crate::record::{MAX_ID_BYTES, MAX_MODEL_NAME_BYTES, MAX_TEXT_BYTES};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -12,7 +14,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// The fields of a row.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 15] = [
     "id",
     "model_name",
     "model_version",
@@ -27,6 +29,7 @@ const FIELDS: [&str; 14] = [
     "sample_weight",
     "metadata",
     "traceparent",
+    "actuals",
 ];
 
 /// A key of `metadata` with its value.
@@ -105,33 +108,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
-/// A string, borrowed when it has no escapes. (serde's own `Cow<str>` is always owned.)
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-
-        deserializer.deserialize_str(TextVisitor)
-    }
-}
-
 impl<'a> Fields<'a> {
     fn add(&mut self, key: &str, value: &'a RawValue) {
         let problem = match FIELDS.iter().position(|field| *field == key) {
@@ -180,12 +156,14 @@ impl<'a> Fields<'a> {
         if model_name.is_empty() {
             return Err(format!("model_name=\"\": expected 1 to {MAX_MODEL_NAME_BYTES} bytes"));
         }
-        let inputs = self.values.get(INPUTS).copied().flatten();
-        let inputs = inputs.ok_or("inputs is missing: expected the features, an object (any other JSON is kept too)")?;
         let id = self.text("id", MAX_ID_BYTES)?;
         if id.as_deref() == Some("") {
             return Err(format!("id=\"\": expected 1 to {MAX_ID_BYTES} bytes, or no id"));
         }
+        let (model_name, inputs, outputs) = match self.actuals(&model_name, id.is_some())? {
+            Some(actuals) => (Cow::Owned(actuals_of(&model_name)), RawValue::NULL, actuals),
+            None => (model_name, self.values[INPUTS].ok_or(NO_INPUTS)?, self.values[OUTPUTS].unwrap_or(RawValue::NULL)),
+        };
         let timestamp = self.text("timestamp", MAX_TEXT_BYTES)?.map(|text| Timestamp::parse(&text)).transpose()?;
         let status_code: Option<u16> = self.read("status_code", "an HTTP status, 100 to 999")?;
         if status_code.is_some_and(|code| !(100..=999).contains(&code)) {
@@ -195,7 +173,7 @@ impl<'a> Fields<'a> {
             model_name,
             model_version: self.text("model_version", MAX_TEXT_BYTES)?,
             inputs,
-            outputs: self.values.get(OUTPUTS).copied().flatten().unwrap_or(RawValue::NULL),
+            outputs,
             id,
             timestamp,
             request_id: self.text("request_id", MAX_TEXT_BYTES)?,
@@ -207,6 +185,28 @@ impl<'a> Fields<'a> {
             metadata: self.metadata()?,
             traceparent: self.text("traceparent", MAX_TEXT_BYTES)?,
         })
+    }
+
+    /// The actual values, where the row has them in place of inputs and outputs.
+    fn actuals(&self, model_name: &str, has_id: bool) -> Result<Option<&'a RawValue>, String> {
+        let Some(actuals) = self.values[ACTUALS].filter(|value| value.get() != "null") else { return Ok(None) };
+        for field in ["inputs", "outputs"] {
+            if self.value(field).is_some() {
+                return Err(format!(
+                    "actuals and {field} are in one row: expected the actuals in a row of their own, with the prediction's id"
+                ));
+            }
+        }
+        if !has_id {
+            return Err("id is missing: expected the id of the prediction that the actuals are for".to_owned());
+        }
+        if model_name.len() > MAX_ACTUALS_MODEL_NAME_BYTES {
+            let (bytes, most) = (model_name.len(), MAX_ACTUALS_MODEL_NAME_BYTES);
+            return Err(format!(
+                "model_name has {bytes} bytes: expected at most {most} with actuals, which are kept as the model <model_name>{ACTUALS_SUFFIX}"
+            ));
+        }
+        Ok(Some(actuals))
     }
 
     fn metadata(&self) -> Result<Vec<Pair<'a>>, String> {
@@ -233,33 +233,9 @@ impl<'a> Fields<'a> {
 
 const INPUTS: usize = 4;
 const OUTPUTS: usize = 5;
-
-/// An object's keys and raw values, in order.
-struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PairsVisitor;
-
-        impl<'de> Visitor<'de> for PairsVisitor {
-            type Value = Pairs<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<'de>, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some((key, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
-                    pairs.push((key.0, value));
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-
-        deserializer.deserialize_map(PairsVisitor)
-    }
-}
+const ACTUALS: usize = 14;
+const NO_INPUTS: &str =
+    "inputs is missing: expected the features, an object (any other JSON is kept too), or `actuals` with the id of a prediction";
 
 /// The start of a text, for a message.
 fn shown(text: &str) -> Cow<'_, str> {
@@ -275,8 +251,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_places_of_inputs_and_outputs_are_theirs() {
-        assert_eq!((FIELDS[INPUTS], FIELDS[OUTPUTS]), ("inputs", "outputs"));
+    fn the_places_of_values_are_theirs() {
+        assert_eq!([FIELDS[INPUTS], FIELDS[OUTPUTS], FIELDS[ACTUALS]], ["inputs", "outputs", "actuals"]);
     }
 
     #[test]

@@ -90,6 +90,20 @@ fn an_older_reader_agrees(path: &Path) {
 }
 
 #[test]
+fn a_null_side_has_no_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(dir.path());
+    let actuals = |seq, outputs| line(writer(1), seq, AT, "wine.actuals", "null", outputs);
+    store(&mut sink, 1, &lines(0, vec![actuals(0, "{\"quality\":6}"), actuals(1, "6.5"), actuals(2, "null")]));
+    let conn = connect(dir.path());
+    let mut select = conn.prepare("SELECT quality, value FROM \"model_wine.actuals\" ORDER BY seq").unwrap();
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let rows: Vec<(Option<f64>, Option<f64>)> = rows.map(Result::unwrap).collect();
+    assert_eq!(rows, [(Some(6.0), None), (None, Some(6.5)), (None, None)]);
+    assert!(conn.prepare("SELECT outputs_value FROM \"model_wine.actuals\"").is_err());
+}
+
+#[test]
 fn models_and_features_past_the_limits_are_stored_without_columns() {
     let dir = tempfile::tempdir().unwrap();
     let mut sink = open(dir.path());

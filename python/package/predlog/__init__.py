@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["Logger", "Outcome", "__version__", "close", "default", "init", "log", "wrap"]
+__all__ = ["Logger", "Outcome", "__version__", "actuals", "close", "default", "init", "log", "wrap"]
 
 
 class Logger(_native.Logger):
@@ -99,6 +99,13 @@ def default() -> Logger:
 def log(model_name: str, inputs: Any, outputs: Any = None, **fields: Any) -> Outcome:
     """`Logger.log` of the default logger."""
     return default().log(model_name, inputs, outputs, **fields)
+
+
+def actuals(
+    id: object, model_name: str, actuals: Any, *, model_version: str | None = None, timestamp: object = None, revision: object = None
+) -> Outcome:
+    """`Logger.actuals` of the default logger."""
+    return default().actuals(id, model_name, actuals, model_version=model_version, timestamp=timestamp, revision=revision)
 
 
 def close(timeout: float = 5.0) -> None:

@@ -14,6 +14,9 @@ class Outcome:
     @property
     def reason(self) -> str | None:
         """Why it was dropped: invalid, queue_full, no_space, sink_unavailable or closed; None when it was accepted."""
+    @property
+    def problem(self) -> str | None:
+        """What was wrong with it, and what was expected, when the reason is invalid; else None."""
     def __bool__(self) -> bool: ...
 
 class Logger:
@@ -43,6 +46,21 @@ class Logger:
         as `encoded_as_text`: unknown types, generators, ints of more than 64 bits. Where `str()` raises, a text says so. NaN and infinities are
         kept. Lone surrogates are kept as `\\udc80`. What is nested deeper than 64, is cyclic or is larger than `logger.max_record_bytes` becomes
         its digest. What is no error, such as KeyboardInterrupt, is raised.
+        """
+    def actuals(
+        self,
+        id: object,
+        model_name: str,
+        actuals: Any,
+        *,
+        model_version: str | None = None,
+        timestamp: object = None,
+        revision: object = None,
+    ) -> Outcome:
+        """Logs what turned out to be true of the prediction that was logged with this `id`: a dict with the names of its outputs, as a rule.
+
+        It is a record of the model `<model_name>.actuals`, whose name has at most 256 bytes, with the values as `outputs`. `timestamp` is when they
+        became known, else now. Values that are corrected are logged again, with another `revision`. Never raises for what it is given, as `log()`.
         """
     def flush(self, timeout: float = 30.0) -> bool:
         """Waits until all that was accepted is in its final place; False when `timeout` seconds were not enough."""

@@ -7,6 +7,7 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from ._columns import source
+from ._matrix import rows_of
 
 if TYPE_CHECKING:
     from . import Logger
@@ -48,6 +49,8 @@ def log_rows(
     logger: Logger, model_name: str, inputs: Any, outputs: Any, names: Any = None, timeout: float = 0.0, **fields: Any
 ) -> int:
     """A record for each row, with its `row_index`; returns how many were accepted. What has no rows is one record."""
+    inputs, names = rows_of(inputs, names)
+    outputs, _ = rows_of(outputs, None)
     total = count(inputs)
     if total is None or isinstance(inputs, (str, bytes, dict)) or outputs is not None and count(outputs) != total:
         return int(bool(logger.log(model_name, inputs, outputs, row_index=0, **fields)))

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from . import Logger
 
 Model = TypeVar("Model")
-_METHODS = ("predict", "predict_proba")
+#: The last is XGBoost's.
+_METHODS = ("predict", "predict_proba", "inplace_predict")
+#: What models call the rows, when they are given by name.
+_KEYWORDS = ("X", "data")
 
 
 class _Wrapped:
@@ -32,10 +35,11 @@ class _Wrapped:
     def __repr__(self) -> str:
         return f"predlog.wrap({self._model!r})"
 
-    def _call(self, method: Any, inputs: Any, *arguments: Any, **keywords: Any) -> Any:
+    def _call(self, method: Any, *arguments: Any, **keywords: Any) -> Any:
+        inputs = arguments[0] if arguments else next((keywords[name] for name in _KEYWORDS if name in keywords), None)
         start = time.perf_counter()
         try:
-            outputs = method(inputs, *arguments, **keywords)
+            outputs = method(*arguments, **keywords)
         except Exception as error:
             self._log(inputs, None, start, error)
             raise
@@ -49,17 +53,28 @@ class _Wrapped:
         request_id = str(uuid.uuid4())
         logger = self._logger or default()
         text = None if error is None else repr(error)
-        names = getattr(self._model, "feature_names_in_", None)
         fields = {"model_version": self._model_version, "request_id": request_id, "latency_ms": latency_ms, "error": text}
         try:
-            log_rows(logger, self._model_name, inputs, outputs, names, **fields)
+            log_rows(logger, self._model_name, inputs, outputs, _feature_names(self._model), **fields)
         except Exception:
             # Whatever the model takes is its own affair: what does not come apart in rows is one record.
             logger.log(self._model_name, inputs, outputs, **fields)
 
 
+def _feature_names(model: Any) -> Any:
+    """The names of the features that the model was trained with, where it has them."""
+    names = getattr(model, "feature_names_in_", None)  # scikit-learn, and the classes of LightGBM and XGBoost that are like its own
+    if names is None:
+        names = getattr(model, "feature_names", None)  # xgboost.Booster
+    if names is None and hasattr(model, "feature_name"):  # lightgbm.Booster
+        names = model.feature_name()
+    return names
+
+
 def wrap(model: Model, *, model_name: str | None = None, model_version: str | None = None, logger: Logger | None = None) -> Model:
-    """`model` with its `predict` and `predict_proba` logged: a record for each row, with the names of its features, the call's request_id and
-    latency. Without `logger` it is the default one; without `model_name` the model's class.
+    """`model` with its `predict`, `predict_proba` and `inplace_predict` logged: a record for each row, with the names of its features, the call's
+    request_id and latency. Without `logger` it is the default one; without `model_name` the model's class.
+
+    It is for models of scikit-learn and those with its methods, and for the boosters of LightGBM and XGBoost.
     """
     return cast(Model, _Wrapped(model, logger, model_name or type(model).__name__, model_version))

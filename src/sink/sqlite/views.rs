@@ -120,8 +120,12 @@ impl Models {
         let end = if line.get(at) == Some(&b'{') {
             side.walk(line, at + 1)?
         } else {
-            side.see(WHOLE);
-            end_of_value(line, at)?
+            let end = end_of_value(line, at)?;
+            // A side that is not there (actuals have no inputs) needs no column.
+            if line.get(at..end) != Some(b"null") {
+                side.see(WHOLE);
+            }
+            end
         };
         if !side.fresh.is_empty() && !model.changed {
             model.changed = true;

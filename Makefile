@@ -28,7 +28,7 @@ lint: ## Check formatting, clippy, each embedder's feature set, the Python bindi
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 
 bench: ## Run the benches, each against its peers in the same run
-	@tests/services/install.sh kafka
+	@tests/services/install.sh kafka minio spark iceberg
 	cargo bench --all-features
 
 demo: ## Serve a real model, replay its data set against it, and query the logged predictions with DuckDB

@@ -2,13 +2,15 @@
 //!
 //! Records of 12 features, about 360 bytes, that lie in 6 partitions of a real broker, one or many in a message, to Parquet (zstd) in MinIO; broker, MinIO
 //! and archiver on the same cores. Each run is a process of its own and a consumer group of its own; the time is from its partitions' assignment
-//! to its end, all stored.
+//! to its end, all stored. Then its peers store the first topic (`benches/peers/`), one after the other, once.
 
+mod peers;
 #[path = "../tests/support/mod.rs"]
 mod services;
 mod support;
 
 use bytesize::ByteSize;
+use peers::{Figures, Given, iceberg, spark};
 use predlog::archive::{Archiver, Job};
 use predlog::config::Mode;
 use predlog::config::kafka::{Key, Packing};
@@ -45,6 +47,7 @@ fn main() {
     }
     println!("\narchive: {rows} records to Parquet in MinIO, medians of {ROUNDS} rounds");
     println!("{:<12} {:>12} {:>12} {:>10}", "topic", "records/s", "CPU us/rec", "peak MiB");
+    let mut rates = Vec::new();
     for (topic, _) in TOPICS {
         let mut figures = [Vec::new(), Vec::new(), Vec::new()];
         for round in 0..ROUNDS {
@@ -63,6 +66,31 @@ fn main() {
         }
         let [seconds, cpu, rss] = figures.map(median);
         println!("{topic:<12} {:>12.0} {:>12.2} {rss:>10.0}", rows as f64 / seconds, cpu * 1e6 / rows as f64);
+        rates.push(rows as f64 / seconds);
+    }
+    let given = Given { kafka: &kafka, minio: &minio, topic: TOPICS[0].0, rows, bucket: BUCKET };
+    run_peers(&given, rates[0]);
+}
+
+/// The peers on the topic of single records, and how many times as fast as each `rate` is.
+fn run_peers(given: &Given<'_>, rate: f64) {
+    type Run = fn(&Given<'_>) -> Figures;
+    let peers: [(&str, Option<&str>, Run); 2] = [
+        ("iceberg sink", iceberg::missing(), |given| {
+            iceberg::run(given, |topic| fill(&given.kafka.bootstrap(), topic, Packing::None, 1))
+        }),
+        ("spark delta", spark::missing(), spark::run),
+    ];
+    println!("\npeers on topic {}, each from the first version of its table on", given.topic);
+    println!("{:<12} {:>12} {:>12} {:>10} {:>14}", "peer", "records/s", "CPU us/rec", "peak MiB", "predlog is");
+    for (name, missing, run) in peers {
+        if let Some(what) = missing {
+            println!("{name:<12} MISSING: {what}");
+            continue;
+        }
+        eprintln!("peer: {name}");
+        let Figures { rate: peer, cpu, peak_mib } = run(given);
+        println!("{name:<12} {peer:>12.0} {:>12.2} {peak_mib:>10.0} {:>8.1} times", cpu * 1e6, rate / peer);
     }
 }
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs the real parts that the tests run against into <repository>/.cache, which git ignores.
 #
-#   tests/services/install.sh            everything
+#   tests/services/install.sh            everything that the tests run against
 #   tests/services/install.sh readers    the Python readers alone
 #   tests/services/install.sh minio toxiproxy
 #   tests/services/install.sh kafka registry nats
 #   tests/services/install.sh spark
+#   tests/services/install.sh iceberg    what a bench alone compares with
 #
 # What is there in the wanted version is left alone, so this is quick after the first time.
 set -euo pipefail
@@ -150,6 +151,15 @@ copy_spark() {
     mvn -B -f "$here/spark/pom.xml" dependency:copy-dependencies -DoutputDirectory="$1"
 }
 
+# Iceberg's sink for Connect, which the bench of the archiver compares with; its worker is Kafka's.
+install_iceberg() {
+    java_files iceberg "$(sha256sum <"$here/iceberg/pom.xml")" copy_iceberg
+}
+
+copy_iceberg() {
+    mvn -B -f "$here/iceberg/pom.xml" dependency:copy-dependencies -DoutputDirectory="$1"
+}
+
 install_readers() {
     python_packages readers requirements.txt python
     install_duckdb_delta
@@ -171,8 +181,9 @@ install_duckdb_delta() {
 
 main() {
     local part
-    local -a known=(readers toxiproxy minio kafka registry nats spark) parts=("$@")
-    if ((${#parts[@]} == 0)); then parts=("${known[@]}"); fi
+    local -a tested=(readers toxiproxy minio kafka registry nats spark) parts=("$@")
+    local -a known=("${tested[@]}" iceberg)
+    if ((${#parts[@]} == 0)); then parts=("${tested[@]}"); fi
     for part in "${parts[@]}"; do
         [[ " ${known[*]} " == *" $part "* ]] || die "unknown part '$part'; known are ${known[*]}"
     done

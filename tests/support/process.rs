@@ -130,6 +130,23 @@ impl Service {
         }
     }
 
+    /// As [`Service::wait_until`], for as long as `limit`; panics at once when it ends meanwhile.
+    pub fn wait_within(&mut self, limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + limit;
+        while !condition() {
+            let ended = self.child.try_wait().expect("a child can be waited for");
+            let (name, tail) = (self.name, || tail(&self.log));
+            assert!(ended.is_none(), "{name} ended before {what}: {ended:?}; its log ends:\n{}", tail());
+            assert!(Instant::now() < deadline, "{name}: waited {limit:?} in vain until {what}; its log ends:\n{}", tail());
+            thread::sleep(POLL);
+        }
+    }
+
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it as `kill -9` does, and waits until it is gone.
     pub fn kill(&mut self) {
         self.dismiss_guard();

@@ -33,10 +33,20 @@ fn marked(printed: &str, mark: &str) -> Vec<Value> {
 
 /// Runs a script of this repository; what it printed. `env` is that of S3 clients, for tables at `s3a://`.
 pub fn submit(script: &str, arguments: &[&str], env: &[(&str, String)]) -> String {
-    let program = installed("venv/bin/spark-submit").filter(|_| cache().join("spark").exists());
-    let mut command = Command::new(program.expect("Spark is not installed: run tests/services/install.sh spark"));
     let work = tempfile::tempdir().expect("a temporary directory can be made");
-    let local = work.path().display().to_string();
+    output(command(script, arguments, env, work.path()))
+}
+
+/// Whether [`submit`] and [`command`] find what they start.
+pub fn is_installed() -> bool {
+    installed("venv/bin/spark-submit").is_some() && installed("spark").is_some()
+}
+
+/// What [`submit`] runs, in the directory `work`.
+pub fn command(script: &str, arguments: &[&str], env: &[(&str, String)], work: &Path) -> Command {
+    assert!(is_installed(), "Spark is not installed: run tests/services/install.sh spark");
+    let mut command = Command::new(cache().join("venv/bin/spark-submit"));
+    let local = work.display().to_string();
     command.args(["--master", "local[2]", "--driver-memory", "2g", "--jars", &jars()]);
     let warehouse = format!("{local}/warehouse");
     let java = format!("-Dderby.system.home={local} -Duser.timezone=UTC");
@@ -63,8 +73,8 @@ pub fn submit(script: &str, arguments: &[&str], env: &[(&str, String)]) -> Strin
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script)).args(arguments);
     // The Python that Spark is installed for, and no address but the loopback's.
     command.env("PYSPARK_PYTHON", cache().join("venv/bin/python")).env("SPARK_LOCAL_IP", "127.0.0.1");
-    command.envs(env.iter().map(|(key, value)| (key, value))).current_dir(work.path());
-    output(command)
+    command.envs(env.iter().map(|(key, value)| (key, value))).current_dir(work);
+    command
 }
 
 fn jars() -> String {

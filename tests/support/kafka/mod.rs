@@ -286,11 +286,16 @@ fn broker(directory: &Path) -> Command {
 
 fn java(class: &str) -> Command {
     let jars: PathBuf = installed("kafka").expect("Kafka is not installed: run tests/services/install.sh kafka");
-    let logging = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services/kafka/log4j2.properties");
     let mut command = Command::new("java");
     // The simple compiler and collector: a broker that lives for a minute starts sooner with them, and takes less memory.
     command.args(["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
-    command.arg(format!("-Dlog4j2.configurationFile={}", logging.display()));
+    command.arg(logging());
     command.arg("-cp").arg(jars.join("*")).arg(class);
     command
+}
+
+/// Java's option for a log that goes to standard output.
+pub fn logging() -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services/kafka/log4j2.properties");
+    format!("-Dlog4j2.configurationFile={}", file.display())
 }

@@ -1,4 +1,5 @@
-//! kill -9 of a logger in NATS mode at random moments: afterwards every record that `log()` accepted is in the stream, once.
+//! kill -9 of a logger in NATS mode at random moments, while the server is up, and in outages and together with it: afterwards every record that `log()`
+//! accepted is in the stream, once.
 //!
 //! This program is its own child: `child <dir> <server> <seen> <first>` (see `crash::log_until_killed`).
 
@@ -29,8 +30,15 @@ fn main() {
         Some("--list") => return,
         _ => {}
     }
-    kills();
-    println!("test every accepted record is stored once after {KILLS} kills ... ok");
+    let before = kills("while the server is up", KILLS, |_, _| ());
+    assert!(before > 10_000, "the children sent only {before} before they were killed");
+    kills("in outages and together with the server", 8, |nats, kill| match kill % 4 {
+        0 => nats.pause(),
+        1 => nats.resume(),
+        2 => nats.kill(),
+        _ => nats.restart(),
+    });
+    println!("test every accepted record is stored once after kills ... ok");
 }
 
 fn config(dir: &Path, server: &str) -> Config {
@@ -38,6 +46,8 @@ fn config(dir: &Path, server: &str) -> Config {
         mode: Mode::Nats,
         nats: NatsSettings {
             servers: Servers(server.to_owned()),
+            // Shorter than a child lives.
+            deadline: Duration::from_millis(300),
             // All kills are to be within it.
             duplicate_window: Duration::from_secs(3600),
             ..NatsSettings::default()
@@ -50,25 +60,28 @@ fn config(dir: &Path, server: &str) -> Config {
     config
 }
 
-fn kills() {
-    let (nats, work) = (Nats::start(), tempfile::tempdir().expect("a temporary directory"));
+/// `trouble` comes while each child works, with the number of its kill, and is over after the last. Returns what the children had sent.
+fn kills(name: &str, kills: u64, mut trouble: impl FnMut(&mut Nats, u64)) -> u64 {
+    let (mut nats, work) = (Nats::start(), tempfile::tempdir().expect("a temporary directory"));
     let dir = work.path().join("data");
     let config = config(&dir, &nats.url());
     let (subjects, duplicate_window) = (vec!["predictions.*".to_owned()], config.nats.duplicate_window);
     nats.create_stream("predictions", stream::Config { subjects, duplicate_window, ..stream::Config::default() });
     let mut noted = Vec::new();
-    for kill in 0..KILLS {
+    for kill in 0..kills {
         let (seen, first) = (work.path().join(format!("seen-{kill}")), kill * crash::PER_CHILD);
         let mut child = Command::new(std::env::current_exe().expect("this program"));
         child.arg("child").arg(&dir).arg(nats.url()).arg(&seen).arg(first.to_string());
-        noted.push(crash::kill_at_random(child.spawn().expect("the child starts"), seen, first, Duration::from_millis(600)));
+        let child = child.spawn().expect("the child starts");
+        trouble(&mut nats, kill);
+        noted.push(crash::kill_at_random(child, seen, first, Duration::from_millis(600)));
     }
     let before = nats.info("predictions").state.messages;
-    assert!(before > 10_000, "the children sent only {before} before they were killed");
-    println!("  sent by the children before they were killed: {before}");
+    println!("  {name}: sent by the children before they were killed: {before}");
     crash::drain(&config, || ());
     let rows: Vec<stored::Row> = nats.stored("predictions").iter().flat_map(Stored::lines).map(row).collect();
-    crash::assert_stored("nats", &rows, &noted, KILLS as usize * 1_000);
+    crash::assert_stored(&format!("nats, killed {name}"), &rows, &noted, kills as usize * 1_000);
+    before
 }
 
 fn row(line: &[u8]) -> stored::Row {

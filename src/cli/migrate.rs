@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 pub(super) const HELP: &str = "\
 Each record keeps its writer and seq. A SQLite row becomes the line that was logged, byte for byte; a Parquet row one with the same values. How far it came is noted in
-a file beside the source (<source>.sent-to-kafka): it may be stopped at any moment and run again, which sends one batch twice at most, and when all
+a file beside the source (<source>.sent-to-kafka, <source>.sent-to-nats): it may be stopped at any moment and run again, which sends one batch twice at most, and when all
 was sent, nothing. Delete that file to send everything again. For the bucket the store itself knows what is there.
 
 It may run beside a server that writes to the store: run it again for what came meanwhile. Parquet files that are not finished yet are no history.
@@ -31,7 +31,7 @@ Exits with 0 when all was sent, with 1 when not, with 2 when asked wrongly.
 
 Examples:
   predlog migrate --from sqlite:predlog-data/predictions.db --to kafka --config config/kafka.toml
-  predlog migrate --from parquet:predlog-data --to kafka --config config/kafka.toml
+  predlog migrate --from parquet:predlog-data --to nats --config config/nats.toml
   PREDLOG_UPLOAD__URL=s3://predictions/team predlog migrate --from sqlite:predlog-data/predictions.db --to upload";
 
 /// The longest that the brokers may be away.

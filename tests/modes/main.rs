@@ -3,6 +3,7 @@
 
 mod change;
 mod migrate;
+mod migrate_nats;
 mod replay;
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn direct(dir: &Path, store: Store) -> Config {
+pub(super) fn direct(dir: &Path, store: Store) -> Config {
     let mut config = Config::default();
     (config.direct.dir, config.direct.store) = (dir.to_owned(), store);
     config.kafka.fallback.dir = dir.to_owned();
@@ -10,7 +10,7 @@ fn direct(dir: &Path, store: Store) -> Config {
 }
 
 /// Logs so many predictions, and ends the logger; all of them are delivered.
-fn log(config: &Config, rows: u64) {
+pub(super) fn log(config: &Config, rows: u64) {
     let (logger, guard) = Logger::open(config).unwrap();
     for n in 0..rows {
         let model = if n % 3 == 0 { "beer" } else { "wine" };
@@ -88,11 +88,48 @@ fn a_history_is_uploaded_once() {
         let migrate = || predlog(dir.path(), &toml, &["migrate", "--from", store, "--to", "upload"]);
         let (code, said, errors) = migrate();
         assert_eq!(code, Some(0), "{said}{errors}");
-        let once: BTreeSet<_> = in_files(&dir.path().join("bucket/predictions")).into_iter().collect();
-        assert_eq!(once.len(), 3_000, "{said}{errors}");
+        let all = in_files(&dir.path().join("bucket/predictions"));
+        let once: BTreeSet<_> = all.iter().collect();
+        assert_eq!((all.len(), once.len()), (3_000, 3_000), "{said}{errors}");
         let (code, said, errors) = migrate();
         assert_eq!((code, said.as_str()), (Some(0), "uploaded_files=0 uploaded_bytes=0\n"), "{errors}");
     }
+}
+
+#[test]
+fn an_upload_that_is_killed_goes_on_where_it_was() {
+    const ROWS: usize = 40_000;
+    for (store, from) in [(Store::Sqlite, "sqlite:data/predictions.db"), (Store::Parquet, "parquet:data")] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = direct(&dir.path().join("data"), store);
+        // Each end of a logger finishes two files, and each plan of a database's rows is two.
+        (0..ROWS / 2_000).for_each(|_| log(&config, 2_000));
+        let bucket = dir.path().join("bucket");
+        let toml = format!("[upload]\nurl = \"file://{}\"\nmax_rows = 2000\n", bucket.display());
+        std::fs::write(dir.path().join("migrate.toml"), toml).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_predlog"));
+        command.args(["migrate", "--from", from, "--to", "upload", "--config", "migrate.toml"]).current_dir(dir.path());
+        for files in [2, 6] {
+            let mut child = command.spawn().unwrap();
+            // An upload to a directory takes a moment only.
+            while files_below(&bucket) < files && child.try_wait().unwrap().is_none() {
+                std::thread::yield_now();
+            }
+            child.kill().unwrap();
+            assert!(!child.wait().unwrap().success(), "{store:?}: it was through before it was killed");
+        }
+        let before = files_below(&bucket);
+        assert!(command.status().unwrap().success());
+        assert!(files_below(&bucket) > before, "{store:?}: all was there before the last run");
+        let all = in_files(&bucket.join("predictions"));
+        let once: BTreeSet<_> = all.iter().collect();
+        assert_eq!((all.len(), once.len()), (ROWS, ROWS), "{store:?}");
+    }
+}
+
+fn files_below(dir: &Path) -> usize {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
 }
 
 #[test]

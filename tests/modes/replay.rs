@@ -1,6 +1,7 @@
 //! `predlog replay`.
 
 use super::*;
+use support::nats::{Nats, Stored};
 
 /// Text that does not compress: the broker looks at the compressed size.
 fn noise(len: usize) -> String {
@@ -35,6 +36,35 @@ fn dead_letters_are_replayed_once_the_topic_takes_them() {
     guard.shutdown(LONG);
     let mut numbers: Vec<u64> =
         lines(&topic, 12).iter().map(|line| value(line)["inputs"]["n"].as_u64().expect("a number")).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..12).collect::<Vec<_>>());
+}
+
+#[test]
+fn dead_letters_of_nats_are_replayed_once_the_server_takes_them() {
+    let (mut nats, dir) = (Nats::start_with("max_payload: 4096"), tempfile::tempdir().unwrap());
+    let config = Config { mode: Mode::Nats, nats: nats.settings("s", dir.path()), ..Config::default() };
+    let (logger, guard) = Logger::open(&config).unwrap();
+    for n in 0..12 {
+        let text = if n < 3 { noise(10_000) } else { "small".to_owned() };
+        assert!(matches!(logger.log_parts("wine", "1", &json!({"n": n, "text": text}), &1), Outcome::Accepted { .. }));
+    }
+    assert!(logger.flush(LONG), "{:?}", logger.health());
+    assert_eq!(logger.snapshot().unstorable, 3);
+    guard.shutdown(LONG);
+    let (url, fallback) = (nats.url(), dir.path());
+    let toml = format!(
+        "mode = \"nats\"\n[nats]\nservers = \"{url}\"\nsubject = \"s.{{model_name}}\"\nstream = \"s\"\n[nats.fallback]\ndir = {fallback:?}\n"
+    );
+    let replay = || predlog(dir.path(), &toml, &["replay"]);
+    let (code, said, errors) = replay();
+    assert_eq!((code, said.as_str()), (Some(1), "sent=0 refused_again=3 left=0 torn_files=0\n"), "{errors}");
+    nats.restart_with("");
+    let (code, said, errors) = replay();
+    assert_eq!((code, said.as_str()), (Some(0), "sent=3 refused_again=0 left=0 torn_files=0\n"), "{errors}");
+    let stored = nats.stored("s");
+    let mut numbers: Vec<u64> =
+        stored.iter().flat_map(Stored::lines).map(|line| value(line)["inputs"]["n"].as_u64().expect("a number")).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..12).collect::<Vec<_>>());
 }

@@ -137,10 +137,9 @@ fn is_refused_and_healed(nats: &mut Nats, client: &Client, [refuses, accepts]: [
 
 /// Each with a secret in the configuration, and with one in a file.
 fn authentication(login: ConnectOptions, server: [&str; 2], key: &str, secret: &str) {
-    for (security, content) in [
-        (format!("[nats.auth]\n{key} = \"{secret}\""), ""),
-        (format!("[nats.auth]\n{key}_file = \"FILE\""), secret),
-    ] {
+    for (security, content) in
+        [(format!("[nats.auth]\n{key} = \"{secret}\""), ""), (format!("[nats.auth]\n{key}_file = \"FILE\""), secret)]
+    {
         let mut nats = Nats::start_secured(server[0], login.clone());
         let mut client = Client::new(&nats.url(), &security, &format!("{content}\n"));
         client.secrets.push(secret.to_owned());

@@ -89,6 +89,11 @@ impl Nats {
         Nats { service, address, monitor, login, runtime: Some(runtime), directory }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// `nats://` and the address.
     pub fn url(&self) -> String {
         format!("nats://{}", self.address)
@@ -140,6 +145,17 @@ impl Nats {
     pub fn create_stream(&self, name: &str, config: stream::Config) {
         let config = stream::Config { name: name.to_owned(), ..config };
         self.block_on(|jetstream| async move { jetstream.create_stream(config).await.expect("the stream is made") });
+    }
+
+    /// Changes a stream.
+    pub fn update_stream(&self, config: stream::Config) {
+        self.block_on(|jetstream| async move { jetstream.update_stream(config).await.expect("the stream is changed") });
+    }
+
+    /// Deletes a stream with all that it has.
+    pub fn delete_stream(&self, name: &str) {
+        let name = name.to_owned();
+        self.block_on(|jetstream| async move { jetstream.delete_stream(name).await.expect("the stream was there") });
     }
 
     /// How the stream is.

@@ -83,7 +83,9 @@ fn advice(error: &async_nats::ConnectError) -> &'static str {
         (_, Some(Error::InvalidCertificate(_))) => {
             ": set nats.tls.ca_file to the CA of the servers' certificates, and nats.servers to the names in them"
         }
-        (_, Some(Error::AlertReceived(_))) => ": set nats.tls.cert_file and nats.tls.key_file to a certificate that the servers accept",
+        (_, Some(Error::AlertReceived(_))) => {
+            ": set nats.tls.cert_file and nats.tls.key_file to a certificate that the servers accept"
+        }
         (_, Some(_)) => ": does the server speak TLS?",
         _ => "",
     }
@@ -191,7 +193,8 @@ mod tests {
     #[test]
     fn a_file_that_is_something_else_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n").unwrap();
+        std::fs::write(file.path(), "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
+            .unwrap();
         let path = Some(file.path().to_owned());
         let said = |tls: TlsSettings| Target::new(&NatsSettings { tls, ..NatsSettings::default() }).err().unwrap();
         for (tls, expected) in [

@@ -1,6 +1,8 @@
 //! The axum example on real data: each of the data set's wines is predicted over HTTP, and every float is exact in SQLite, in the Parquet files and in the
 //! bucket, as pyarrow, DuckDB and Polars read them.
 
+mod streams;
+#[path = "../support/mod.rs"]
 mod support;
 
 use serde_json::Value;
@@ -44,16 +46,11 @@ struct Server {
 }
 
 impl Server {
-    fn start(store: &str, dir: &Path, minio: &Minio) -> Self {
+    /// `config` is one of the samples in `config/`, and `env` what a machine of its own would have in a copy.
+    fn start(config: &str, env: &[(&str, &str)]) -> Self {
         let mut command = example("axum_server");
-        command
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/simple.toml"))
-            .env("PREDLOG_DIRECT__STORE", store)
-            .env("PREDLOG_DIRECT__DIR", dir)
-            .env("PREDLOG_UPLOAD__URL", format!("s3://{BUCKET}/{store}"))
-            .env("PREDLOG_UPLOAD__ENDPOINT", minio.endpoint())
-            .envs(minio.env())
-            .stdout(Stdio::piped());
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(config)).stdout(Stdio::piped());
+        command.envs(env.iter().copied());
         let mut child = command.spawn().expect("the example starts");
         let mut output = BufReader::new(child.stdout.take().expect("its output"));
         let mut line = String::new();
@@ -116,20 +113,20 @@ fn assert_exact(what: &str, table: &Table) {
     }
 }
 
-fn replay(store: &str, minio: &Minio, dir: &Path) -> u64 {
-    let server = Server::start(store, dir, minio);
-    let replayed = support::readers::output({
-        let mut replay = example("replay_wine");
-        replay.arg(&server.url);
-        replay
-    });
+/// Predicts every wine by the example, each of which is logged and delivered.
+fn replay(config: &str, env: &[(&str, &str)]) {
+    let server = Server::start(config, env);
+    let mut replay = example("replay_wine");
+    replay.arg(&server.url);
+    let replayed = support::readers::output(replay);
     assert!(replayed.contains("replayed 1599 wines"), "{replayed}");
     let report = server.stop();
-    assert_eq!(
-        (&report["accepted"], &report["delivered"], &report["dropped"]),
-        (&1599.into(), &1599.into(), &serde_json::json!({}))
-    );
-    report["delivered"].as_u64().expect("a number")
+    let counts = (&report["accepted"], &report["delivered"], &report["dropped"]);
+    assert_eq!(counts, (&1599.into(), &1599.into(), &serde_json::json!({})), "{config}");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
 }
 
 #[test]
@@ -139,7 +136,11 @@ fn every_wine_is_exact_in_both_stores_and_in_the_bucket() {
     let work = tempfile::tempdir().expect("a temporary directory");
     let dirs: BTreeMap<&str, PathBuf> = ["sqlite", "parquet"].map(|store| (store, work.path().join(store))).into();
     for (store, dir) in &dirs {
-        assert_eq!(replay(store, &minio, dir), 1599, "{store}");
+        let (url, endpoint, keys) = (format!("s3://{BUCKET}/{store}"), minio.endpoint(), minio.env());
+        let mut env = vec![("PREDLOG_DIRECT__STORE", *store), ("PREDLOG_DIRECT__DIR", text(dir))];
+        env.extend([("PREDLOG_UPLOAD__URL", &*url), ("PREDLOG_UPLOAD__ENDPOINT", &*endpoint)]);
+        env.extend(keys.iter().map(|(key, value)| (*key, &**value)));
+        replay("simple.toml", &env);
     }
     let sqlite = by_sqlite(&dirs["sqlite"]);
     assert_exact("sqlite", &sqlite);

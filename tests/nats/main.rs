@@ -1,5 +1,7 @@
-//! NATS mode against a real nats-server: the sink's contract, and what is stored when the server stops, dies or refuses.
+//! NATS mode against a real nats-server: the sink's contract, what is stored, and what becomes of what the server refuses.
 
+mod outage;
+#[path = "../support/mod.rs"]
 mod support;
 
 use async_nats::jetstream::stream;
@@ -151,21 +153,6 @@ fn many_records_a_message_are_cut_at_the_same_numbers() {
     }
 }
 
-/// Logs for `time` at about 10,000 a second, and calls `at_half` after half of it; what was accepted.
-fn load(logger: &Logger, time: Duration, mut trouble: impl FnMut(Duration)) -> u64 {
-    let start = Instant::now();
-    let mut accepted = 0;
-    while start.elapsed() < time {
-        for _ in 0..100 {
-            assert!(log(logger, accepted), "dropped: {:?}", logger.health());
-            accepted += 1;
-        }
-        trouble(start.elapsed());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    accepted
-}
-
 fn every_record_is_stored_once(nats: &Nats, logger: &Logger, guard: Guard, accepted: u64) {
     assert!(logger.flush(LIMIT), "{:?}", logger.health());
     let report = guard.shutdown(LIMIT);
@@ -174,54 +161,6 @@ fn every_record_is_stored_once(nats: &Nats, logger: &Logger, guard: Guard, accep
     let missing: Vec<u64> = (0..accepted).filter(|n| !times.contains_key(n)).collect();
     assert!(missing.is_empty(), "{} of {accepted} are missing, such as {:?}", missing.len(), missing.first());
     assert_eq!(times.values().filter(|&&times| times > 1).count(), 0, "stored twice");
-}
-
-#[test]
-fn a_server_that_is_stopped_under_load_loses_nothing() {
-    let (nats, dir) = (Nats::start(), tempfile::tempdir().expect("a temporary directory"));
-    let (logger, guard) = open(nats.settings("s", dir.path()));
-    let (mut stopped, mut went_on) = (false, false);
-    let accepted = load(&logger, Duration::from_secs(6), |at| {
-        if !stopped && at > Duration::from_secs(1) {
-            nats.pause();
-            stopped = true;
-        }
-        if !went_on && at > Duration::from_secs(4) {
-            assert!(logger.health().is_err(), "a sink without acknowledgements says so");
-            nats.resume();
-            went_on = true;
-        }
-    });
-    every_record_is_stored_once(&nats, &logger, guard, accepted);
-}
-
-#[test]
-fn a_server_that_is_killed_under_load_loses_nothing() {
-    let (mut nats, dir) = (Nats::start(), tempfile::tempdir().expect("a temporary directory"));
-    let (logger, guard) = open(nats.settings("s", dir.path()));
-    let (mut killed, mut started) = (0, 0);
-    let accepted = load(&logger, Duration::from_secs(9), |at| {
-        if killed < 3 && at > Duration::from_secs(1 + 3 * killed) {
-            nats.kill();
-            killed += 1;
-        }
-        if started < killed && at > Duration::from_secs(3 * killed - 1) {
-            nats.restart();
-            started += 1;
-        }
-    });
-    every_record_is_stored_once(&nats, &logger, guard, accepted);
-}
-
-#[test]
-fn a_server_that_is_away_at_the_start_gets_all_when_it_comes() {
-    let (mut nats, dir) = (Nats::start(), tempfile::tempdir().expect("a temporary directory"));
-    nats.kill();
-    let (logger, guard) = open(nats.settings("s", dir.path()));
-    assert!((0..1_000).all(|n| log(&logger, n)));
-    wait_until("the sink says that it is down", LIMIT, || logger.health().is_err());
-    nats.restart();
-    every_record_is_stored_once(&nats, &logger, guard, 1_000);
 }
 
 #[test]

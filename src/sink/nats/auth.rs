@@ -12,7 +12,7 @@ pub(super) enum Login {
     Token(Secret),
     Password(String, Secret),
     /// The key pair signs what the server asks; a user that an account has made shows its JWT too.
-    Key(KeyPair, Option<String>),
+    Key(Box<KeyPair>, Option<String>),
 }
 
 impl Login {
@@ -32,7 +32,7 @@ impl Login {
             return Ok(Login::Token(token));
         }
         match secret("nats.auth.nkey_seed_file", auth.nkey_seed.as_ref(), auth.nkey_seed_file.as_deref())? {
-            Some(seed) => key_pair(seed.reveal()).map(|key| Login::Key(key, None)).map_err(|why| {
+            Some(seed) => key_pair(seed.reveal()).map(|key| Login::Key(Box::new(key), None)).map_err(|why| {
                 let file = auth.nkey_seed_file.as_ref().map(|path| format!("_file={}", path.display()));
                 format!("nats.auth.nkey_seed{}: {why}", file.unwrap_or_default())
             }),
@@ -68,7 +68,7 @@ fn credentials(path: &Path) -> Result<Login, String> {
     let (Some(jwt), Some(seed)) = (block(&text, "NATS USER JWT"), block(&text, "USER NKEY SEED")) else {
         return Err("expected a .creds file: a NATS USER JWT and a USER NKEY SEED, each between lines of dashes".to_owned());
     };
-    key_pair(seed).map(|key| Login::Key(key, Some(jwt.to_owned())))
+    key_pair(seed).map(|key| Login::Key(Box::new(key), Some(jwt.to_owned())))
 }
 
 /// The line after `-----BEGIN <name>-----`.

@@ -6,11 +6,11 @@
 use super::{Figures, Given, Objects, watch};
 use crate::services::kafka;
 use crate::services::process::{Service, answers, cache, http, installed};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 const CONTROL: &str = "control-iceberg";
@@ -53,8 +53,9 @@ pub fn run(given: &Given<'_>, fill_one: impl Fn(&str)) -> Figures {
     });
     let (status, answer) = http("DELETE", address, "/connectors/first", "").expect("the worker answers");
     assert_eq!(status, 204, "{answer}");
+    let begun = Instant::now();
     put(address, "records", given.topic, 2, COMMIT, given);
-    watch(&mut service, given.rows, || stored() - 1)
+    watch(&mut service, begun, given.rows, || stored() - 1)
 }
 
 fn put(address: SocketAddr, name: &str, topic: &str, tasks: u32, commit: Duration, given: &Given<'_>) {

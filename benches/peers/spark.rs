@@ -9,6 +9,7 @@ use crate::services::process::Service;
 use crate::services::spark::{command, is_installed};
 use serde_json::{Value, json};
 use std::fs;
+use std::time::Instant;
 
 const TABLE: &str = "spark";
 const BATCH: &str = "500000";
@@ -34,10 +35,11 @@ pub fn run(given: &Given<'_>) -> Figures {
         ["--max-offsets", BATCH],
     ];
     let job = command("examples/spark/predictions_to_delta.py", arguments.as_flattened(), &given.minio.env(), work.path());
+    let begun = Instant::now();
     let mut service = Service::start_again("Spark", &work.path().join("log"), job, || true);
     let objects = Objects::of(given);
     let (mut version, mut stored) = (0, 0);
-    watch(&mut service, given.rows, || {
+    watch(&mut service, begun, given.rows, || {
         while let Some(actions) = objects.json(&format!("{TABLE}/_delta_log/{version:020}.json")) {
             stored += actions.iter().map(output_rows).sum::<u64>();
             version += 1;

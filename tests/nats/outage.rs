@@ -42,17 +42,20 @@ fn a_server_that_is_stopped_under_load_loses_nothing() {
 fn a_server_that_is_killed_under_load_loses_nothing() {
     let (mut nats, dir) = (Nats::start(), tempfile::tempdir().expect("a temporary directory"));
     let (logger, guard) = open(nats.settings("s", dir.path()));
-    let (mut killed, mut started) = (0, 0);
+    let mut done = 0;
     let accepted = load(&logger, Duration::from_secs(9), |at| {
-        if killed < 3 && at > Duration::from_secs(1 + 3 * killed) {
-            nats.kill();
-            killed += 1;
-        }
-        if started < killed && at > Duration::from_secs(3 * killed - 1) {
-            nats.restart();
-            started += 1;
+        // Each time it has a part of a second's messages, which it has neither stored nor refused, when it dies.
+        let (time, step) = (3_000 * (done / 3) + [1_000, 1_400, 2_000][done % 3], done % 3);
+        if done < 9 && at > Duration::from_millis(time as u64) {
+            match step {
+                0 => nats.pause(),
+                1 => nats.kill(),
+                _ => nats.restart(),
+            }
+            done += 1;
         }
     });
+    assert_eq!(done, 9, "it was killed three times");
     every_record_is_stored_once(&nats, &logger, guard, accepted);
 }
 

@@ -66,7 +66,7 @@ def frames() -> dict[str, Any]:
 
 
 def batch(name: str) -> tuple[float, float]:
-    """Rows a second until the call returns, with a queue that has room for them; and until SQLite has them."""
+    """Rows a second until the call returns, with a queue that has room for them; and until SQLite has them. The worker has its share of the cores meanwhile."""
     frame = frames()[name]
     with tempfile.TemporaryDirectory() as directory:
         logger = predlog.Logger(direct={"dir": directory}, logger={"queue_bytes": "2GiB", "max_record_bytes": "64KiB"})

@@ -1,6 +1,7 @@
 //! Any Python object to serde's data model, without `json.dumps` between. Plain types go by their type pointer; all others are made plain by
 //! `predlog/_convert.py`; what it does not know is kept as its `str()`, and counted.
 
+use crate::json::Json;
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -170,6 +171,8 @@ impl<'py> Value<'_, 'py> {
             self.list(list, serializer)
         } else if let Ok(tuple) = object.cast_exact::<PyTuple>() {
             self.tuple(tuple, serializer)
+        } else if let Some(json) = object.cast_exact::<Json>().ok().and_then(|json| json.get().value()) {
+            json.serialize(serializer)
         } else {
             self.other(serializer)
         }

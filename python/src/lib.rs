@@ -6,6 +6,7 @@ mod columns;
 mod encode;
 mod fields;
 mod frame;
+mod json;
 mod logger;
 mod outcome;
 
@@ -26,6 +27,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<logger::Logger>()?;
     call::add_log(&module.py().get_type::<logger::Logger>())?;
+    module.add_class::<json::Json>()?;
     module.add_class::<outcome::Outcome>()?;
     module.add_function(wrap_pyfunction!(logger::forking, module)?)?;
     module.add_function(wrap_pyfunction!(run, module)?)

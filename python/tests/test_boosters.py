@@ -120,7 +120,8 @@ def test_xgboosts_classes_without_names(store: Store) -> None:
 
 
 def test_a_sparse_matrix_is_logged_as_what_it_stores(store: Store) -> None:
-    matrix = scipy.sparse.coo_matrix(([1.5, 2.5, 4.0], ([0, 0, 2], [1, 1, 0])), shape=(3, 2))
+    # The first row has two values for one place, which add up.
+    matrix = scipy.sparse.csr_matrix(([1.5, 2.5, 4.0], [1, 1, 0], [0, 2, 2, 3]), shape=(3, 2))
     with store.logger() as logger:
         assert logger.log_batch(matrix, [1, 2, 3], model_name="m") == 3
     assert matrix.nnz == 3, "the caller's own matrix is as it was"

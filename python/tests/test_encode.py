@@ -7,6 +7,7 @@ import datetime
 import decimal
 import enum
 import math
+import sqlite3
 import uuid
 from collections import OrderedDict, namedtuple
 from typing import Any
@@ -17,6 +18,8 @@ import polars as pl
 import pydantic
 import pytest
 from conftest import Store
+
+from predlog import Json
 
 
 class Color(enum.Enum):
@@ -59,6 +62,25 @@ CASES: dict[str, tuple[Any, Any]] = {
     "polars": (pl.DataFrame({"a": [1, 2]}), [{"a": 1}, {"a": 2}]),
     "polars series": (pl.Series([1, 2]), [1, 2]),
 }
+
+
+def test_json_that_is_encoded_already_is_kept_to_the_letter(store: Store) -> None:
+    body = b' { "a" : 1.50, "b": [1e400, 123456789012345678901234567890], "a": "\\ud83d\\ude00" } \n'
+    deep = b"[" * 100_000 + b"]" * 100_000
+    with store.logger(strict=True) as logger:
+        assert logger.log("m", Json(body), [Json(b"1.0"), {"x": Json(bytearray(b"null"))}], timestamp=1)
+        assert logger.log("m", Json(b'{"a": NaN, "b": -Infinity}'), Json(b"not {json}"), timestamp=2)
+        assert logger.log("m", Json(b""), Json(b"\xff[1] 2"), timestamp=3)
+        assert logger.log("m", Json(deep), Json(b"1 2"), timestamp=4)
+    database = sqlite3.connect(store.dir / "predictions.db")
+    rows = database.execute("SELECT inputs, outputs FROM predictions ORDER BY timestamp").fetchall()
+    database.close()
+    assert rows[0] == ('{"a":1.50,"b":[1e400,123456789012345678901234567890],"a":"\\ud83d\\ude00"}', '[1.0,{"x":null}]')
+    assert rows[1] == ('{"a":"NaN","b":"-Infinity"}', '"not {json}"')
+    assert rows[2] == ('""', '"\\\\xff[1] 2"')
+    assert '"sha256"' in rows[3][0] and rows[3][1] == '"1 2"'
+    with pytest.raises(TypeError):
+        Json("text")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", CASES)

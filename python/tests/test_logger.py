@@ -119,6 +119,8 @@ def test_a_fork_keeps_every_record_once(store: Store) -> None:
     rows = store.rows()
     assert len(rows) == 2_005
     assert len({row["id"] for row in rows}) == 2_005
+    # Times alone would tell most of them apart: what is random in an id is each process's own.
+    assert len({row["id"][19:] for row in rows}) == 2_005
 
 
 def test_a_fork_while_threads_log(store: Store) -> None:
@@ -165,6 +167,22 @@ def test_multiprocessing(store: Store, method: str) -> None:
 
 def test_the_end_of_the_interpreter_delivers(store: Store) -> None:
     script = f"import predlog; predlog.init(direct={{'dir': {str(store.dir)!r}}}); [predlog.log('m', n, None) for n in range(100)]"
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert len(store.rows()) == 100
+
+
+def test_the_end_of_a_forked_interpreter_delivers(store: Store) -> None:
+    """Finalizers of multiprocessing are their own process's alone; this child ends as any program does."""
+    script = (
+        "import os, predlog\n"
+        "child = os.fork()\n"
+        "if child:\n"
+        "    os.waitpid(child, 0)\n"
+        "    os._exit(0)\n"
+        f"predlog.init(direct={{'dir': {str(store.dir)!r}}})\n"
+        "for number in range(100):\n"
+        "    predlog.log('m', number, None)\n"
+    )
     subprocess.run([sys.executable, "-c", script], check=True)
     assert len(store.rows()) == 100
 

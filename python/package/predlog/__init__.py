@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import _native
 from ._config import Config, read
 from ._lifecycle import keep
-from ._native import Outcome, __version__
+from ._native import Json, Outcome, __version__
 from ._rows import log_rows
 from ._wrap import wrap
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["Logger", "Outcome", "__version__", "actuals", "close", "default", "init", "log", "wrap"]
+__all__ = ["Json", "Logger", "Outcome", "__version__", "actuals", "close", "default", "init", "log", "wrap"]
 
 
 class Logger(_native.Logger):

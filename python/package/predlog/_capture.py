@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
+
+from ._native import Json
 
 if TYPE_CHECKING:
     from . import Logger
@@ -33,14 +34,9 @@ class Call:
         )
 
 
-def parse(body: bytes) -> Any:
-    """A body's JSON; its text where it is none; None where there is nothing."""
-    if not body:
-        return None
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return body.decode("utf-8", "backslashreplace")
+def as_json(body: bytes) -> Json | None:
+    """A body as JSON, or as its text where it is none; None where there is nothing."""
+    return Json(body) if body else None
 
 
 def _text(error: BaseException) -> str:

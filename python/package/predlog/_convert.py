@@ -7,9 +7,12 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import json
 import pathlib
 import uuid
 from typing import Any
+
+from ._native import Json
 
 # Larger arrays would be lists of objects only to become a digest.
 MAX_ELEMENTS = 1_000_000
@@ -30,6 +33,8 @@ def convert(value: Any) -> Any:
         return str(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode("ascii")
+    if isinstance(value, Json):
+        return _loaded(bytes(value))
     if isinstance(value, (set, frozenset)):
         return list(value)
     if isinstance(value, tuple):
@@ -40,6 +45,14 @@ def convert(value: Any) -> Any:
     if isinstance(value, int):
         return int(value)
     return _structured(value)
+
+
+def _loaded(body: bytes) -> Any:
+    """What is no JSON, but may be what `json` takes for it (NaN); else its text."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return body.decode("utf-8", "backslashreplace")
 
 
 def _structured(value: Any) -> Any:

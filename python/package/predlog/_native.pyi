@@ -19,6 +19,15 @@ class Outcome:
         """What was wrong with it, and what was expected, when the reason is invalid; else None."""
     def __bool__(self) -> bool: ...
 
+@final
+class Json:
+    """JSON that is encoded already, such as a request's body: as `inputs` or `outputs`, or anywhere within, it is kept to the letter, without a Python object
+    for any of its values. What is no JSON is kept as its text; NaN and infinities, which Python's `json` writes, are taken.
+    """
+
+    def __new__(cls, body: bytes | bytearray) -> Self: ...
+    def __bytes__(self) -> bytes: ...
+
 class Logger:
     def __new__(cls, name: str | None, text: str | None, variables: list[tuple[str, str]], strict: bool) -> Self: ...
     def log(

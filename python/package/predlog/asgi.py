@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import default
-from ._capture import MAX_BODY_BYTES, Call, parse
+from ._capture import MAX_BODY_BYTES, Call, as_json
 
 if TYPE_CHECKING:
     from . import Logger
@@ -89,8 +89,8 @@ class _Body:
         elif self.parts is not None and part:
             self.parts.append(part)
 
-    def parse(self) -> Any:
-        return None if self.parts is None else parse(b"".join(self.parts))
+    def as_json(self) -> Any:
+        return None if self.parts is None else as_json(b"".join(self.parts))
 
 
 class _Exchange:
@@ -122,11 +122,11 @@ class _Exchange:
 
     def log(self, call: Call, error: BaseException | None) -> None:
         status_code = 500 if self.status_code is None and error is not None else self.status_code
-        outputs = self.response.parse() if self.is_json else None
+        outputs = self.response.as_json() if self.is_json else None
         text = {name: self.headers.get(name.encode()) for name in ("x-request-id", "traceparent")}
         request_id, traceparent = (None if value is None else value.decode("latin-1") for value in text.values())
         call.log(
-            self.request.parse(), outputs, status_code=status_code, error=error, request_id=request_id, traceparent=traceparent
+            self.request.as_json(), outputs, status_code=status_code, error=error, request_id=request_id, traceparent=traceparent
         )
 
 

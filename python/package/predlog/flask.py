@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import flask
 from werkzeug.exceptions import HTTPException
 
-from ._capture import MAX_BODY_BYTES, Call, parse
+from ._capture import MAX_BODY_BYTES, Call, as_json
 
 if TYPE_CHECKING:
     from . import Logger
@@ -92,15 +92,15 @@ def _remember(_app: flask.Flask, exception: BaseException, **_: Any) -> None:
 def _log(call: Call, response: flask.Response, error: BaseException | None) -> None:
     # A stream is not read: it is the client's.
     small = not response.is_streamed and not response.direct_passthrough and (response.content_length or 0) <= MAX_BODY_BYTES
-    outputs = parse(response.get_data()) if small and response.is_json else None
+    outputs = as_json(response.get_data()) if small and response.is_json else None
     call.log(_inputs(), outputs, status_code=response.status_code, error=error, **_fields())
 
 
 def _inputs() -> Any:
     request = flask.request
     if request.is_json and (request.content_length or 0) <= MAX_BODY_BYTES:
-        # The view has most often parsed it already, and Flask keeps that.
-        return request.get_json(silent=True)
+        # The view has most often read it already, and Flask keeps that.
+        return as_json(request.get_data())
     return request.args.to_dict() or None
 
 

@@ -197,7 +197,7 @@ impl Logger {
     ) -> predlog::Outcome {
         for _ in 0..TRIES {
             let Some(logger) = self.current(py).ok().flatten() else { break };
-            match logger.log_around(prediction, &|wait| py.detach(|| wait())) {
+            match logger.log_around(prediction, &|wait| py.detach(wait)) {
                 predlog::Outcome::Dropped(DropReason::Closed) => {}
                 outcome => return outcome,
             }

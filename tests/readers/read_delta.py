@@ -8,6 +8,7 @@
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 
@@ -77,3 +78,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    # Python's end may come upon threads of delta-rs that still run, and C++ then ends the process by a signal.
+    sys.stdout.flush()
+    os._exit(0)

@@ -172,14 +172,15 @@ def test_the_end_of_the_interpreter_delivers(store: Store) -> None:
 
 
 def test_the_end_of_a_forked_interpreter_delivers(store: Store) -> None:
-    """Finalizers of multiprocessing are their own process's alone; this child ends as any program does."""
+    """Finalizers of multiprocessing are their own process's alone, and an object that something still has a reference to is not dropped."""
     script = (
-        "import os, predlog\n"
+        "import ctypes, os, predlog\n"
         "child = os.fork()\n"
         "if child:\n"
         "    os.waitpid(child, 0)\n"
         "    os._exit(0)\n"
-        f"predlog.init(direct={{'dir': {str(store.dir)!r}}})\n"
+        f"logger = predlog.init(direct={{'dir': {str(store.dir)!r}}})\n"
+        "ctypes.pythonapi.Py_IncRef(ctypes.py_object(logger))\n"
         "for number in range(100):\n"
         "    predlog.log('m', number, None)\n"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import predlog
+
 from ._native import Json
 
 if TYPE_CHECKING:
@@ -24,11 +26,9 @@ class Call:
         self.start = time.perf_counter()
 
     def log(self, inputs: Any, outputs: Any, *, status_code: int | None, error: BaseException | None = None, **fields: Any) -> None:
-        from . import default
-
         latency_ms = (time.perf_counter() - self.start) * 1e3
         text = None if error is None else f"{type(error).__name__}: {_text(error)}"
-        logger = self.logger or default()
+        logger = self.logger or predlog.default()
         logger.log(
             self.model_name, inputs, outputs, model_version=self.model_version, status_code=status_code, error=text, latency_ms=latency_ms, **fields
         )

@@ -71,8 +71,10 @@ class PredictionLogMiddleware:
         return delivering
 
     def _model_name(self, scope: Scope) -> str | None:
+        if scope["path"] in self.routes:
+            return self.routes[scope["path"]]
         template = getattr(scope.get("route"), "path", None)
-        return self.routes.get(scope["path"]) or (self.routes.get(template) if template else None)
+        return self.routes.get(template) if template else None
 
 
 class _Body:
@@ -115,19 +117,19 @@ class _Exchange:
         await self._send(message)
         if message["type"] == "http.response.start":
             self.status_code = message["status"]
-            kinds = [value for name, value in message.get("headers", ()) if name.lower() == b"content-type"]
-            self.is_json = any(b"json" in kind for kind in kinds)
+            self.is_json = any(b"json" in value for name, value in message.get("headers", ()) if name.lower() == b"content-type")
         elif message["type"] == "http.response.body" and self.is_json:
             self.response.add(message.get("body", b""))
 
     def log(self, call: Call, error: BaseException | None) -> None:
         status_code = 500 if self.status_code is None and error is not None else self.status_code
         outputs = self.response.as_json() if self.is_json else None
-        text = {name: self.headers.get(name.encode()) for name in ("x-request-id", "traceparent")}
-        request_id, traceparent = (None if value is None else value.decode("latin-1") for value in text.values())
-        call.log(
-            self.request.as_json(), outputs, status_code=status_code, error=error, request_id=request_id, traceparent=traceparent
-        )
+        fields = {"request_id": self._header(b"x-request-id"), "traceparent": self._header(b"traceparent")}
+        call.log(self.request.as_json(), outputs, status_code=status_code, error=error, **fields)
+
+    def _header(self, name: bytes) -> str | None:
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
 
 
 def log_predictions(*, model_name: str, model_version: str | None = None, logger: Logger | None = None) -> Callable[[Handler], Handler]:

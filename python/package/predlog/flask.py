@@ -90,20 +90,23 @@ def _remember(_app: flask.Flask, exception: BaseException, **_: Any) -> None:
 
 
 def _log(call: Call, response: flask.Response, error: BaseException | None) -> None:
+    outputs = None
     # A stream is not read: it is the client's.
-    small = not response.is_streamed and not response.direct_passthrough and (response.content_length or 0) <= MAX_BODY_BYTES
-    outputs = as_json(response.get_data()) if small and response.is_json else None
+    if "json" in response.headers.get("Content-Type", "") and not response.is_streamed and not response.direct_passthrough:
+        body = response.get_data()
+        outputs = as_json(body) if len(body) <= MAX_BODY_BYTES else None
     call.log(_inputs(), outputs, status_code=response.status_code, error=error, **_fields())
 
 
 def _inputs() -> Any:
-    request = flask.request
-    if request.is_json and (request.content_length or 0) <= MAX_BODY_BYTES:
+    # Of the proxy each use would look for it again; and werkzeug's properties parse what is only looked at here.
+    request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+    if "json" in request.environ.get("CONTENT_TYPE", "").lower():
         # The view has most often read it already, and Flask keeps that.
-        return as_json(request.get_data())
+        return as_json(request.get_data()) if (request.content_length or 0) <= MAX_BODY_BYTES else None
     return request.args.to_dict() or None
 
 
 def _fields() -> dict[str, Any]:
-    headers = flask.request.headers
-    return {"request_id": headers.get("X-Request-Id"), "traceparent": headers.get("traceparent")}
+    environ = flask.request.environ
+    return {"request_id": environ.get("HTTP_X_REQUEST_ID"), "traceparent": environ.get("HTTP_TRACEPARENT")}

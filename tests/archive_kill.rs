@@ -10,12 +10,12 @@ use futures_util::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use predlog::config::Mode;
-use predlog::{Config, Logger, Outcome, Prediction};
+use predlog::{Config, Logger, Outcome, Overflow, Prediction};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 use support::faulty_bucket::FaultyBucket;
 use support::kafka::{Kafka, Message, Options, read_topic};
@@ -54,32 +54,29 @@ fn stored_once(table: Table) {
     let config = work.path().join("archive.toml");
     std::fs::write(&config, toml(table, &kafka, &faults, work.path())).expect("the configuration");
 
-    let (done, seen, killed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
-    let logged = std::thread::scope(|scope| {
+    let (logged, seen) = std::thread::scope(|scope| {
         let (minio, environment) = (faults.minio.store(BUCKET), faults.minio.env());
-        let (done_, seen_) = (&done, &seen);
-        scope.spawn(move || match table {
-            Table::Parquet => read_until(minio, done_, seen_),
-            Table::Delta => read_table_until(environment, done_, seen_),
+        let ((killed, kills), (end, done)) = (channel(), channel());
+        let reading = scope.spawn(move || match table {
+            Table::Parquet => read_until(minio, &done),
+            Table::Delta => read_table_until(environment, &done),
         });
-        let logging = scope.spawn(|| log(&kafka, work.path(), &killed));
+        let logging = scope.spawn(|| log(&kafka, work.path(), kills));
         kill_archivers(&mut faults, &config, &killed);
         let logged = logging.join().expect("all is logged");
         let status = archive(&config, &faults, true).wait().expect("the last run");
         assert!(status.success(), "{status}");
-        done.store(true, Ordering::Release);
-        logged
+        drop(end);
+        (logged, reading.join().expect("the reader saw nothing wrong"))
     });
     assert_eq!(logged, RECORDS);
+    assert!(seen > 0, "no reader saw anything");
     let objects = assert_once(&kafka, &faults, &files(table, &faults));
     assert_readers_agree(table, &faults);
     println!(
         "test {table:?}: {RECORDS} records are stored once after {KILLS} kills of 1, 3 and 2 archivers, in {objects} objects ... ok"
     );
-    println!(
-        "test {table:?}: no reader saw a half file or a row twice: {} were read while they came ... ok",
-        seen.load(Ordering::Relaxed)
-    );
+    println!("test {table:?}: no reader saw a half file or a row twice: {seen} were read while they came ... ok");
 }
 
 fn toml(table: Table, kafka: &Kafka, faults: &FaultyBucket, work: &Path) -> String {
@@ -112,25 +109,26 @@ struct Inputs {
 }
 
 /// Logs a part of the records between every two kills.
-fn log(kafka: &Kafka, work: &Path, killed: &AtomicU64) -> u64 {
+fn log(kafka: &Kafka, work: &Path, kills: Receiver<()>) -> u64 {
     let mut config = Config { mode: Mode::Kafka, ..Config::default() };
     config.kafka.brokers = kafka.bootstrap();
     config.kafka.topic = TOPIC.to_owned();
     config.kafka.fallback.dir = work.join("logger");
     config.ledger.enabled = false;
+    (config.logger.overflow, config.logger.block_limit) = (Overflow::Block, Duration::from_secs(60));
     let (logger, guard) = Logger::open(&config).expect("the logger opens");
-    for n in 0..RECORDS {
-        let (id, inputs) = (format!("r-{n}"), Inputs { n, half: n as f64 / 2.0 });
-        let model = if n % 3 == 0 { "wine" } else { "fraud/eu" };
-        while !matches!(logger.log(Prediction::new(model, "1", &inputs, &n).id(&id)), Outcome::Accepted { .. }) {
-            std::thread::sleep(Duration::from_millis(1));
+    for part in 0..KILLS {
+        for n in part * RECORDS / KILLS..(part + 1) * RECORDS / KILLS {
+            let (id, inputs) = (format!("r-{n}"), Inputs { n, half: n as f64 / 2.0 });
+            let model = if n % 3 == 0 { "wine" } else { "fraud/eu" };
+            let outcome = logger.log(Prediction::new(model, "1", &inputs, &n).id(&id));
+            assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+            if n % 400 == 0 {
+                // The rate at which they come: archivers are to be killed while they have some in hand.
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
-        if n % 400 == 0 {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        while n >= (killed.load(Ordering::Relaxed) + 1) * RECORDS / KILLS {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        kills.recv().expect("an archiver is killed");
     }
     let report = guard.shutdown(Duration::from_secs(120));
     assert_eq!((report.on_disk, report.problem.as_deref()), (0, None), "{report:?}");
@@ -138,7 +136,7 @@ fn log(kafka: &Kafka, work: &Path, killed: &AtomicU64) -> u64 {
 }
 
 /// Kills archivers at random moments, each after something was stored since the last one; another takes the place of each.
-fn kill_archivers(faults: &mut FaultyBucket, config: &Path, killed: &AtomicU64) {
+fn kill_archivers(faults: &mut FaultyBucket, config: &Path, killed: &Sender<()>) {
     let mut running: Vec<Child> = Vec::new();
     for kill in 0..KILLS {
         let wanted = INSTANCES[usize::try_from(kill * 3 / KILLS).expect("small")];
@@ -159,7 +157,7 @@ fn kill_archivers(faults: &mut FaultyBucket, config: &Path, killed: &AtomicU64) 
         if kill % 2 == 0 {
             faults.heal(kill / 2);
         }
-        killed.fetch_add(1, Ordering::Relaxed);
+        killed.send(()).expect("the logger goes on");
     }
     running.into_iter().for_each(end);
 }
@@ -169,11 +167,11 @@ fn end(mut archiver: Child) {
     archiver.wait().expect("it is gone");
 }
 
-/// Reads whatever is in the table, again and again: each file must be whole.
-fn read_until(store: impl ObjectStore, done: &AtomicBool, seen: &AtomicU64) {
+/// Reads whatever is in the table, again and again until the end: each file must be whole. How many there were.
+fn read_until(store: impl ObjectStore, done: &Receiver<()>) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut read = BTreeSet::new();
-    while !done.load(Ordering::Acquire) {
+    while done.recv_timeout(Duration::from_millis(50)) == Err(RecvTimeoutError::Timeout) {
         runtime.block_on(async {
             // The server is killed on purpose: then nothing is seen.
             let Ok(listed) = store.list(Some(&"table/predictions".into())).try_collect::<Vec<_>>().await else { return };
@@ -188,25 +186,23 @@ fn read_until(store: impl ObjectStore, done: &AtomicBool, seen: &AtomicU64) {
                 }
             }
         });
-        seen.store(read.len() as u64, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(50));
     }
+    read.len()
 }
 
-/// Reads the table by its log, again and again: no row is there twice in any version.
-fn read_table_until(environment: impl IntoIterator<Item = (&'static str, String)>, done: &AtomicBool, seen: &AtomicU64) {
+/// Reads the table by its log, again and again until the end: no row is there twice in any version. How many versions were seen.
+fn read_table_until(environment: impl IntoIterator<Item = (&'static str, String)>, done: &Receiver<()>) -> usize {
     let mut script = python("tests/readers/watch_delta.py");
     script.arg(format!("s3://{BUCKET}/table/predictions")).envs(environment).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut watching = script.spawn().expect("Python starts");
-    while !done.load(Ordering::Acquire) {
+    while done.recv_timeout(Duration::from_millis(200)) == Err(RecvTimeoutError::Timeout) {
         assert_eq!(watching.try_wait().expect("it runs"), None, "it saw a row twice");
-        std::thread::sleep(Duration::from_millis(200));
     }
     // It ends with its input, and tells how many versions it has seen.
     drop(watching.stdin.take());
     let told = watching.wait_with_output().expect("it ends");
     assert!(told.status.success(), "{}", told.status);
-    seen.store(String::from_utf8_lossy(&told.stdout).trim().parse().expect("a number"), Ordering::Relaxed);
+    String::from_utf8_lossy(&told.stdout).trim().parse().expect("a number")
 }
 
 /// The files that readers read: all that are there, or all that the log names.

@@ -20,6 +20,8 @@ use support::s3::Minio;
 
 const KILLS: u64 = 12;
 const RATE: u64 = 20_000;
+/// Records that a child logs before its fault comes, when it starts in health: less than half a second's.
+const IN_HEALTH: usize = 8_000;
 const BUCKET: &str = "faults";
 
 fn main() {
@@ -88,9 +90,9 @@ fn faults(store: Store) {
         if kill % 2 == 0 {
             faults.next(kill);
         }
-        let child = command("child", &faults).arg(&seen).arg(first.to_string()).spawn().expect("the child starts");
+        let mut child = command("child", &faults).arg(&seen).arg(first.to_string()).spawn().expect("the child starts");
         if kill % 2 == 1 {
-            std::thread::sleep(Duration::from_millis(400));
+            crash::wait_until_noted(&mut child, &seen, IN_HEALTH);
             faults.next(kill);
         }
         faults.wait_until_met(kill);

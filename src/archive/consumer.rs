@@ -11,7 +11,7 @@ use super::worker::Unfinished;
 use rdkafka::bindings as sys;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
@@ -26,11 +26,9 @@ use std::time::Duration;
 pub(super) type Consumer = BaseConsumer<Group>;
 
 /// The longest that one question to the brokers may take.
-const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// Tries before a partition is given up, and with it this consumer: the next one begins anew.
 const TRIES: u32 = 12;
-/// The longest wait for an answer that nobody needs.
-const NUDGE: Duration = Duration::from_millis(100);
 /// Messages that a worker takes at one time, and about how many bytes: what it has taken, librdkafka does not count any more and fetches anew.
 const BATCH: usize = 1_024;
 const BATCH_BYTES: usize = 4 << 20;
@@ -307,70 +305,6 @@ fn config(job: &Job, workers: usize) -> ClientConfig {
         }
     }
     config
-}
-
-/// Commits, for partitions that are held.
-#[derive(Clone)]
-pub(super) struct Offsets {
-    pub consumer: Arc<Consumer>,
-    pub leases: Arc<Leases>,
-}
-
-impl Offsets {
-    /// Commits the position; `None` when the lease is lost.
-    pub fn commit(&self, lease: &Lease, offset: i64, position: &Position) -> Option<Result<(), String>> {
-        self.leases.while_held(lease, || {
-            let mut list = TopicPartitionList::with_capacity(1);
-            let mut element = list.add_partition(&lease.at.topic, lease.at.partition);
-            element.set_offset(Offset::Offset(offset)).map_err(|error| error.to_string())?;
-            element.set_metadata(position.to_string());
-            self.consumer.commit(&list, CommitMode::Sync).map_err(|error| error.to_string())
-        })
-    }
-
-    /// Has the messages of a partition come from this offset on, whatever came before.
-    pub fn seek(&self, lease: &Lease, offset: i64) -> Result<(), String> {
-        let sought = self.leases.while_held(lease, || {
-            self.consumer
-                .seek(&lease.at.topic, lease.at.partition, Offset::Offset(offset), ANSWER)
-                .map_err(|error| format!("{}: cannot go to offset={offset}: {error}", lease.at))
-        });
-        sought.unwrap_or(Ok(()))
-    }
-
-    /// How far each partition was read, of this consumer, what transactions leave behind their messages too.
-    pub fn positions(&self) -> Vec<(TopicPartition, i64)> {
-        let Ok(positions) = self.consumer.position() else { return Vec::new() };
-        let known = positions.elements().into_iter().filter_map(|element| match element.offset() {
-            Offset::Offset(offset) => {
-                Some((TopicPartition { topic: element.topic().into(), partition: element.partition() }, offset))
-            }
-            _ => None,
-        });
-        known.collect()
-    }
-
-    /// Lets the messages of a partition come, if it is still held.
-    pub fn resume(&self, lease: &Lease) -> Result<(), String> {
-        let resumed = self.leases.while_held(lease, || {
-            let mut list = TopicPartitionList::with_capacity(1);
-            list.add_partition(&lease.at.topic, lease.at.partition);
-            self.consumer.resume(&list).map_err(|error| format!("{}: {error}", lease.at))
-        });
-        resumed.unwrap_or(Ok(()))
-    }
-
-    /// Has the brokers of these partitions asked for messages at once. librdkafka's threads look for partitions that were resumed when something wakes them,
-    /// and else once a second (seen with 2.12.1, `rd_kafka_toppar_pause_resume`): any request wakes them.
-    pub fn nudge(&self, partitions: &[TopicPartition]) {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for at in partitions {
-            // Of a name without NUL, as all topics are, this does not fail.
-            let _ = list.add_partition_offset(&at.topic, at.partition, Offset::Offset(0));
-        }
-        // What they answer does not matter, nor whether they do.
-        let _ = self.consumer.offsets_for_times(list, NUDGE);
-    }
 }
 
 /// A worker's queue.

@@ -1,9 +1,9 @@
 //! Ranges to objects: the plan, the objects, the state, the table's commit, the offset, in this order.
 
-use super::consumer::Offsets;
 use super::dead_letter::DeadTopic;
 use super::encoder::{Content, Object, TableFile};
 use super::lease::Lease;
+use super::offsets::Offsets;
 use super::position::Position;
 use super::range::Fault;
 use super::status::Counters;

@@ -28,6 +28,8 @@ pub(super) struct Table {
 /// A range whose files are stored, and not part of the table yet.
 struct Range {
     at: TopicPartition,
+    /// Where the table was when this came: while it waited the partition may have been lost, and taken over anew further on.
+    previous: Option<i64>,
     end: i64,
     files: Arc<[TableFile]>,
     answer: Sender<Result<(), NotCommitted>>,
@@ -93,7 +95,8 @@ impl Table {
     /// A commit is a request or two, and one version comes after the other: what waits for its turn is committed together.
     pub fn commit(&self, at: &TopicPartition, end: i64, files: &Arc<[TableFile]>) -> Result<(), NotCommitted> {
         let (answer, mine) = channel();
-        self.waiting.lock().push(Range { at: at.clone(), end, files: files.clone(), answer });
+        let previous = self.places.lock().get(at).copied().flatten();
+        self.waiting.lock().push(Range { at: at.clone(), previous, end, files: files.clone(), answer });
         let _turn = self.turn.lock();
         loop {
             // Whoever had the turn before has answered all that it took.
@@ -128,15 +131,8 @@ impl Table {
     }
 
     fn commit_together(&self, ranges: &[Range]) -> Result<(), NotCommitted> {
-        let txns: Vec<AppTransaction> = {
-            let places = self.places.lock();
-            let txn = |range: &Range| AppTransaction {
-                app_id: self.app_id(&range.at),
-                version: range.end,
-                previous: places.get(&range.at).copied().flatten(),
-            };
-            ranges.iter().map(txn).collect()
-        };
+        let txn = |range: &Range| AppTransaction { app_id: self.app_id(&range.at), version: range.end, previous: range.previous };
+        let txns: Vec<AppTransaction> = ranges.iter().map(txn).collect();
         let expected: Vec<String> = txns.iter().map(|txn| format!("{}={:?}", txn.app_id, txn.previous)).collect();
         let files = || ranges.iter().flat_map(|range| &*range.files);
         // They have few schemas, if more than one.
@@ -168,4 +164,88 @@ impl Table {
 fn tell(range: &Range, answer: Result<(), NotCommitted>) {
     // It waits for its turn, and then looks.
     let _ = range.answer.send(answer);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::decode::arrow_schema;
+    use crate::format::schema::ModelSchema;
+    use crate::ship::UploadSettings;
+    use std::thread::Scope;
+
+    fn table(dir: &std::path::Path) -> Table {
+        let url = Some(format!("file://{}", dir.display()));
+        let schema = arrow_schema(&ModelSchema::default());
+        let store = UploadSettings { url, ..UploadSettings::default() };
+        Table::open(&TableTarget { store, schema, partition_columns: Vec::new() }, "group").expect("a table")
+    }
+
+    fn at(partition: i32) -> TopicPartition {
+        TopicPartition { topic: "topic".into(), partition }
+    }
+
+    fn commit(table: &Table, partition: i32, end: i64) -> Result<(), NotCommitted> {
+        table.commit(&at(partition), end, &Arc::from([]))
+    }
+
+    fn take_over(table: &Table, partition: i32) {
+        table.take_over(&at(partition), Position::default(), i64::MAX).expect("the table answers");
+    }
+
+    /// Has a range wait for its turn, which somebody has.
+    fn wait_for_turn<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        table: &'scope Table,
+        partition: i32,
+        end: i64,
+    ) -> std::thread::ScopedJoinHandle<'scope, Result<(), NotCommitted>> {
+        let before = table.waiting.lock().len();
+        let waiting = scope.spawn(move || commit(table, partition, end));
+        while table.waiting.lock().len() == before {
+            std::thread::yield_now();
+        }
+        waiting
+    }
+
+    #[test]
+    fn a_range_that_waited_while_its_partition_went_on_elsewhere_is_refused_and_its_neighbours_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (table, other) = (table(dir.path()), table(dir.path()));
+        for partition in 0..3 {
+            take_over(&table, partition);
+            commit(&table, partition, 100).unwrap();
+        }
+        std::thread::scope(|scope| {
+            let turn = table.turn.lock();
+            let ranges = [0, 1, 2].map(|partition| wait_for_turn(scope, &table, partition, 200));
+            // The partition goes to another archiver, which stores a part of that range, and comes back.
+            take_over(&other, 1);
+            commit(&other, 1, 150).unwrap();
+            take_over(&table, 1);
+            drop(turn);
+            let [first, second, third] = ranges.map(|range| range.join().expect("an answer"));
+            assert!(matches!(&second, Err(NotCommitted::Fenced(why)) if why.contains("group/topic/1=Some(100)")), "{second:?}");
+            first.and(third).expect("the others are stored");
+        });
+        take_over(&other, 0);
+        assert_eq!(*other.places.lock(), [(at(0), Some(200)), (at(1), Some(150))].into());
+        commit(&table, 1, 200).expect("it goes on from where the table is");
+    }
+
+    #[test]
+    fn a_partition_that_waits_twice_is_stored_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = table(dir.path());
+        take_over(&table, 0);
+        std::thread::scope(|scope| {
+            let turn = table.turn.lock();
+            let ranges = [100, 100].map(|end| wait_for_turn(scope, &table, 0, end));
+            drop(turn);
+            for range in ranges {
+                range.join().expect("an answer").expect("stored, or there already");
+            }
+        });
+        assert_eq!(*table.places.lock(), [(at(0), Some(100))].into());
+    }
 }

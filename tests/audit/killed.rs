@@ -1,6 +1,6 @@
 //! Processes that are killed, and the one that takes over what they left.
 
-use crate::{LIMIT, config, end, log, open};
+use crate::{LIMIT, audited, config, end, log, open};
 use predlog::config::Store;
 use predlog::{Logger, Outcome};
 use std::io::{BufRead, BufReader};
@@ -18,8 +18,12 @@ pub fn child(dir: &Path, store: &str) {
         let model = if n % 2 == 0 { "wine" } else { "wine2" };
         assert!(matches!(log(&logger, model, 0, n), Outcome::Accepted { .. }));
         if n == 1_000 {
-            // Some of it stated, some not.
-            std::thread::sleep(Duration::from_millis(60));
+            // Some of it is stated, some not.
+            let deadline = Instant::now() + LIMIT;
+            while audited(dir).total.accepted == 0 {
+                assert!(Instant::now() < deadline, "nothing is stated");
+                std::thread::yield_now();
+            }
         }
     }
     println!("logged");

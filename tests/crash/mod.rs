@@ -53,12 +53,19 @@ pub struct Noted {
     first: u64,
 }
 
+/// Waits until the child has noted so many records.
+pub fn wait_until_noted(child: &mut Child, seen: &Path, count: usize) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let noted = || std::fs::read(seen).map_or(0, |seen| seen.iter().filter(|byte| **byte == 1).count());
+    while noted() < count {
+        let runs = child.try_wait().expect("its state").is_none();
+        assert!(Instant::now() < deadline && runs, "the child of {} does not log {count} records", seen.display());
+    }
+}
+
 /// Waits until the child has logged something, and then a random part of `within`; then kill -9.
 pub fn kill_at_random(mut child: Child, seen: PathBuf, first: u64, within: Duration) -> Noted {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !std::fs::read(&seen).is_ok_and(|seen| seen.contains(&1)) {
-        assert!(Instant::now() < deadline && child.try_wait().expect("its state").is_none(), "the child of {first} logs nothing");
-    }
+    wait_until_noted(&mut child, &seen, 1);
     std::thread::sleep(within.mul_f64(fastrand::f64()));
     child.kill().expect("kill -9");
     child.wait().expect("it is gone");

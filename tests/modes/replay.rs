@@ -9,18 +9,29 @@ fn noise(len: usize) -> String {
     (0..len).map(|_| random.alphanumeric()).collect()
 }
 
+/// Logs twelve records, of which the broker does not take three.
+fn log_small_and_large(logger: &Logger, len: usize) {
+    for n in 0..12 {
+        let text = if n < 3 { noise(len) } else { "small".to_owned() };
+        assert!(matches!(logger.log_parts("wine", "1", &json!({"n": n, "text": text}), &1), Outcome::Accepted { .. }));
+    }
+    assert!(logger.flush(LONG), "{:?}", logger.health());
+    assert_eq!(logger.snapshot().unstorable, 3);
+}
+
+fn assert_all_are_there<'a>(lines: impl IntoIterator<Item = &'a [u8]>) {
+    let mut numbers: Vec<u64> = lines.into_iter().map(|line| value(line)["inputs"]["n"].as_u64().expect("a number")).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..12).collect::<Vec<_>>());
+}
+
 #[test]
 fn dead_letters_are_replayed_once_the_topic_takes_them() {
     let (dir, topic) = (tempfile::tempdir().unwrap(), new_topic(&[("max.message.bytes", "20000")]));
     let mut config = kafka(dir.path(), &topic);
     config.kafka.properties.0.insert("batch.num.messages".to_owned(), "1".to_owned());
     let (logger, guard) = Logger::open(&config).unwrap();
-    for n in 0..12 {
-        let text = if n < 3 { noise(60_000) } else { "small".to_owned() };
-        assert!(matches!(logger.log_parts("wine", "1", &json!({"n": n, "text": text}), &1), Outcome::Accepted { .. }));
-    }
-    assert!(logger.flush(LONG), "{:?}", logger.health());
-    assert_eq!(logger.snapshot().unstorable, 3);
+    log_small_and_large(&logger, 60_000);
     // The server goes on meanwhile.
     let toml = format!("mode = \"kafka\"\n{}[kafka.properties]\n\"batch.num.messages\" = 1\n", toml(dir.path(), &topic));
     let replay = |args: &[&str]| predlog(dir.path(), &toml, &[&["replay"], args].concat());
@@ -34,10 +45,7 @@ fn dead_letters_are_replayed_once_the_topic_takes_them() {
     let (code, said, errors) = replay(&[]);
     assert_eq!((code, said.as_str()), (Some(0), "sent=0 refused_again=0 left=0 torn_files=0\n"), "{errors}");
     guard.shutdown(LONG);
-    let mut numbers: Vec<u64> =
-        lines(&topic, 12).iter().map(|line| value(line)["inputs"]["n"].as_u64().expect("a number")).collect();
-    numbers.sort_unstable();
-    assert_eq!(numbers, (0..12).collect::<Vec<_>>());
+    assert_all_are_there(lines(&topic, 12).iter().map(Vec::as_slice));
 }
 
 #[test]
@@ -45,12 +53,7 @@ fn dead_letters_of_nats_are_replayed_once_the_server_takes_them() {
     let (mut nats, dir) = (Nats::start_with("max_payload: 4096"), tempfile::tempdir().unwrap());
     let config = Config { mode: Mode::Nats, nats: nats.settings("s", dir.path()), ..Config::default() };
     let (logger, guard) = Logger::open(&config).unwrap();
-    for n in 0..12 {
-        let text = if n < 3 { noise(10_000) } else { "small".to_owned() };
-        assert!(matches!(logger.log_parts("wine", "1", &json!({"n": n, "text": text}), &1), Outcome::Accepted { .. }));
-    }
-    assert!(logger.flush(LONG), "{:?}", logger.health());
-    assert_eq!(logger.snapshot().unstorable, 3);
+    log_small_and_large(&logger, 10_000);
     guard.shutdown(LONG);
     let (url, fallback) = (nats.url(), dir.path());
     let toml = format!(
@@ -62,9 +65,5 @@ fn dead_letters_of_nats_are_replayed_once_the_server_takes_them() {
     nats.restart_with("");
     let (code, said, errors) = replay();
     assert_eq!((code, said.as_str()), (Some(0), "sent=3 refused_again=0 left=0 torn_files=0\n"), "{errors}");
-    let stored = nats.stored("s");
-    let mut numbers: Vec<u64> =
-        stored.iter().flat_map(Stored::lines).map(|line| value(line)["inputs"]["n"].as_u64().expect("a number")).collect();
-    numbers.sort_unstable();
-    assert_eq!(numbers, (0..12).collect::<Vec<_>>());
+    assert_all_are_there(nats.stored("s").iter().flat_map(Stored::lines));
 }

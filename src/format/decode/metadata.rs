@@ -7,8 +7,8 @@ use arrow_array::{MapArray, StructArray};
 use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 
-use super::column::Texts;
 use super::scan::{Cursor, Syntax};
+use super::values::Texts;
 
 #[derive(Debug)]
 pub(crate) struct Metadata {

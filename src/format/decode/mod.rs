@@ -10,18 +10,20 @@ mod number;
 pub(crate) mod scan;
 mod side;
 pub(crate) mod time;
+mod values;
 
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 
+use column::Context;
 pub(crate) use column::sentinel;
-use column::{Context, Texts, Values};
 use keys::{Found, Keys};
 use metadata::Metadata;
 use scan::{Cursor, Syntax};
 use side::SideColumns;
+use values::{Texts, Values};
 
 use super::schema::{MAX_LEAVES, ModelSchema};
 

@@ -3,8 +3,9 @@
 use arrow_array::{ArrayRef, StringArray};
 use arrow_schema::ArrowError;
 
-use super::column::{Context, Structs, Texts};
+use super::column::{Context, Structs};
 use super::scan::{Cursor, Syntax};
+use super::values::Texts;
 use crate::format::schema::{BARE_FIELD, MAX_DEPTH, Side};
 
 #[derive(Debug)]

@@ -1,11 +1,25 @@
 //! JSON strings.
 
+use super::push::{marks_of_escapes, push_quoted};
+
 /// Appends `text` as a JSON string, with quotes.
 #[inline]
 pub(crate) fn write_str(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    write_escaped(out, text.as_bytes());
-    out.push(b'"');
+    if !push_quoted(out, false, text.as_bytes(), false) {
+        out.push(b'"');
+        write_escaped(out, text.as_bytes());
+        out.push(b'"');
+    }
+}
+
+/// Appends an object's key: `"key":`, with a comma before it but for the first.
+#[inline]
+pub(crate) fn write_key(out: &mut Vec<u8>, first: bool, key: &str) {
+    if !push_quoted(out, !first, key.as_bytes(), true) {
+        out.extend_from_slice(if first { b"\"" } else { b",\"" });
+        write_escaped(out, key.as_bytes());
+        out.extend_from_slice(b"\":");
+    }
 }
 
 /// Appends the inside of a JSON string. `bytes` is UTF-8, or a part of it.
@@ -25,18 +39,10 @@ pub(crate) fn write_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Where the next byte stands that must be escaped, eight bytes a step; `bytes.len()` when there is none.
 #[inline]
 fn next_escape(bytes: &[u8], from: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
     let mut at = from;
     while let Some(Ok(word)) = bytes.get(at..at + 8).map(<[u8; 8]>::try_from) {
-        let word = u64::from_le_bytes(word);
-        let quote = word ^ (ONES * u64::from(b'"'));
-        let slash = word ^ (ONES * u64::from(b'\\'));
-        let zero_in = |x: u64| x.wrapping_sub(ONES) & !x;
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let found = (zero_in(quote) | zero_in(slash) | control) & HIGH;
+        let found = marks_of_escapes(u64::from_le_bytes(word));
         if found != 0 {
-            // Borrows can only mark bytes above a true one, so the lowest mark is exact.
             return at + (found.trailing_zeros() / 8) as usize;
         }
         at += 8;

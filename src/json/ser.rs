@@ -4,7 +4,8 @@
 #[path = "ser_keys.rs"]
 mod keys;
 
-use super::escape::{write_escaped, write_str};
+use super::escape::{write_escaped, write_key, write_str};
+use super::push::push_short;
 use super::scan::{Shape, minify};
 use keys::{MapKey, RawText};
 use serde::ser::{self, Serialize};
@@ -175,7 +176,7 @@ impl Encoder<'_> {
 
     #[inline]
     fn number(&mut self, digits: &[u8]) -> Result<(), EncodeError> {
-        self.out.extend_from_slice(digits);
+        push_short(self.out, digits);
         self.check();
         Ok(())
     }
@@ -249,16 +250,16 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
 
     #[inline]
     fn serialize_str(self, value: &str) -> Result<(), EncodeError> {
-        self.out.push(b'"');
         if value.len() <= STRING_PART {
-            write_escaped(self.out, value.as_bytes());
+            write_str(self.out, value);
         } else {
+            self.out.push(b'"');
             for part in value.as_bytes().chunks(STRING_PART) {
                 write_escaped(self.out, part);
                 self.check();
             }
+            self.out.push(b'"');
         }
-        self.out.push(b'"');
         self.check();
         Ok(())
     }
@@ -415,9 +416,7 @@ impl Compound<'_, '_> {
         if self.raw {
             return value.serialize(RawText { encoder: self.encoder });
         }
-        self.comma();
-        write_str(self.encoder.out, key);
-        self.encoder.out.push(b':');
+        write_key(self.encoder.out, std::mem::take(&mut self.first), key);
         value.serialize(&mut *self.encoder)
     }
 

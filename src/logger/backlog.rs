@@ -1,11 +1,10 @@
 //! Records that wait in spool segments: this process's own, after the sink was down, and those of dead processes.
 
 use super::home::Home;
+use super::stored::Stored;
 use crate::batch::{Batch, Origin};
 use crate::clock::Now;
 use crate::sink::{Sink, SinkError, SinkErrorKind};
-#[cfg(feature = "parquet")]
-use crate::spool::SpoolIndex;
 use crate::spool::frame::FrameMeta;
 use crate::spool::segment::SegmentReader;
 use crate::spool::{self, ClosedSegment};
@@ -45,49 +44,26 @@ struct Current {
     /// The frame that was loaded last, and its lines.
     frame: Option<FrameMeta>,
     raw: Vec<u8>,
-    /// What of the model is in sealed files already: its process died between sealing the segment and removing it.
-    #[cfg(feature = "parquet")]
-    sealed: SpoolIndex,
+    /// What of it needs not be given again.
+    stored: Stored,
 }
 
 impl Current {
-    fn open(segment: ClosedSegment, root: Option<&Path>) -> io::Result<Self> {
+    fn open(segment: ClosedSegment, stored: Stored) -> io::Result<Self> {
         let reader = SegmentReader::open(&segment.path)?;
-        #[cfg(feature = "parquet")]
-        let sealed = match root {
-            Some(root) => {
-                let since = std::fs::metadata(&segment.path)?.modified()?;
-                crate::sink::parquet::sealed_since(root, &segment.model_name, since)?
-            }
-            None => SpoolIndex::default(),
-        };
-        #[cfg(not(feature = "parquet"))]
-        let _ = root;
-        Ok(Current {
-            segment,
-            reader,
-            given: 0,
-            owned: 0,
-            frame: None,
-            raw: Vec::new(),
-            #[cfg(feature = "parquet")]
-            sealed,
-        })
+        Ok(Current { segment, reader, given: 0, owned: 0, frame: None, raw: Vec::new(), stored })
     }
 
-    /// Loads the next frame, without what is sealed. `false` when there is no other.
+    /// Loads the next frame, without what is stored. `false` when there is no other.
     fn load(&mut self) -> io::Result<bool> {
         let Some(frame) = self.segment.frames.get(self.given) else { return Ok(false) };
         self.reader.load(frame, &mut self.raw)?;
         self.given += 1;
-        #[cfg(feature = "parquet")]
-        if !self.sealed.is_empty() {
-            let mut model = Vec::new();
-            crate::json::escape::write_escaped(&mut model, self.segment.model_name.as_bytes());
-            self.frame = Some(frame.retain(&mut self.raw, |writer, seq| !self.sealed.contains(&model, writer, seq)));
-            return Ok(true);
-        }
-        self.frame = Some(frame.clone());
+        self.frame = Some(if self.stored.is_empty() {
+            frame.clone()
+        } else {
+            frame.retain(&mut self.raw, |writer, seq| !self.stored.contains(writer, seq))
+        });
         Ok(true)
     }
 }
@@ -257,13 +233,17 @@ impl Backlog {
                 if foreign {
                     stats.recovered.fetch_add(segment.predictions(), Ordering::Relaxed);
                 }
+                let root = self.root_of(&path).filter(|_| foreign);
+                let in_database = root.map_or_else(|| Ok(Stored::default()), |root| Stored::in_database(root, &segment))?;
                 // Another directory may be on another file system, where a rename does not reach.
-                if sink.spools() && self.dir.as_ref().is_some_and(|dir| path.starts_with(dir)) {
+                let whole = sink.spools() && in_database.is_empty();
+                if whole && self.dir.as_ref().is_some_and(|dir| path.starts_with(dir)) {
                     let rows = segment.predictions();
                     sink.adopt(&path)?;
                     stats.recovered_delivered.fetch_add(rows, Ordering::Relaxed);
                 } else {
-                    self.current = Some(Current::open(segment, self.root_of(&path).filter(|_| foreign)).map_err(read)?);
+                    let stored = root.map_or_else(|| Ok(Stored::default()), |root| in_database.and_sealed(root, &segment));
+                    self.current = Some(stored.and_then(|stored| Current::open(segment, stored)).map_err(read)?);
                 }
             }
             // A process died before its first frame was whole: nothing in it was ever owned. Other damage is kept to be looked at.

@@ -7,6 +7,7 @@ pub(crate) mod home;
 mod ledger;
 pub(crate) mod pace;
 pub mod settings;
+mod stored;
 mod worker;
 
 pub use builder::Builder;

@@ -313,3 +313,39 @@ fn of_a_segment_that_is_half_sealed_only_the_rest_is_delivered() {
     let days: BTreeSet<_> = sink.records().iter().map(|record| crate::record::timestamp_of_line(&record.line)).collect();
     assert_eq!((unique(&sink), days), (50, BTreeSet::from([Some(DAY)])));
 }
+
+/// A process of the sqlite store died after a commit and before it freed the lanes. The next start has another sink.
+#[cfg(feature = "sqlite")]
+#[test]
+fn what_a_database_has_already_is_not_given_to_another_sink() {
+    use crate::sink::Sink;
+    use crate::sink::sqlite::{SqliteSettings, SqliteSink};
+    let (dir, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (failing, sink) = (MemorySink::new(), MemorySink::new());
+    failing.fail_with(Some(SinkErrorKind::Unavailable));
+    let (logger, _guard) = open(settings(Overflow::Spill, Durability::Process), dir.path(), &failing);
+    let spooled = log(&logger, 1_000);
+    wait_for("all is in the spool", || logger.snapshot().on_disk == spooled);
+    copy_dir(dir.path(), image.path());
+    // The store commits the first half of it.
+    let home = home::Home::dead(image.path()).unwrap().remove(0);
+    let mut store = SqliteSink::open(SqliteSettings { dir: image.path().to_owned(), ..SqliteSettings::default() }).unwrap();
+    for path in crate::spool::segments(&home.spool()).unwrap() {
+        let (segment, mut raw) = (crate::spool::open_closed(&path).unwrap().unwrap(), Vec::new());
+        let frame = &segment.frames[0];
+        crate::spool::segment::SegmentReader::open(&path).unwrap().load(frame, &mut raw).unwrap();
+        let half = frame.retain(&mut raw, |_, seq| seq < 500);
+        let batch = crate::batch::Batch { id: 1, origin: crate::batch::Origin::Replay, chunks: half.chunks(&raw) };
+        store.write(&batch).unwrap();
+    }
+    store.commit().unwrap();
+    let stored = crate::sink::sqlite::stored_of(image.path(), home.process().unwrap()).unwrap();
+    let stored: u64 = stored.values().map(crate::seqs::SeqRanges::count).sum();
+    drop((store, home));
+    assert!(stored > 0 && stored < spooled, "{stored}");
+    let (logger, guard) = open(settings(Overflow::Spill, Durability::Process), image.path(), &sink);
+    wait_for("the image is empty", || std::fs::read_dir(image.path().join("writers")).unwrap().count() == 1);
+    assert!(logger.flush(LONG));
+    guard.shutdown(LONG);
+    assert_eq!(unique(&sink), spooled - stored);
+}

@@ -3,6 +3,7 @@
 use super::{MAX_ACTUALS_MODEL_NAME_BYTES, MAX_ID_BYTES, MAX_MODEL_NAME_BYTES, MAX_TEXT_BYTES, Prediction};
 use crate::clock::{TIMESTAMP_LEN, Timestamp};
 use crate::json::escape::write_str;
+use crate::json::push::push_short;
 use crate::json::ser::{EncodeError, Encoded, replace_by_digest, to_json};
 use crate::ledger::LEDGER_MODEL;
 use serde::Serialize;
@@ -179,7 +180,7 @@ fn text(out: &mut Vec<u8>, key: &[u8], value: Option<&str>) {
 fn integer(out: &mut Vec<u8>, key: &[u8], value: Option<u64>) {
     if let Some(value) = value {
         out.extend_from_slice(key);
-        out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        push_short(out, itoa::Buffer::new().format(value).as_bytes());
     }
 }
 
@@ -195,7 +196,7 @@ fn optional_float(out: &mut Vec<u8>, key: &[u8], value: Option<f64>) {
 #[inline]
 pub(crate) fn float(out: &mut Vec<u8>, value: f64) {
     if value.is_finite() {
-        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+        push_short(out, zmij::Buffer::new().format_finite(value).as_bytes());
     } else {
         out.extend_from_slice(if value.is_nan() {
             b"\"NaN\"".as_slice()
@@ -226,28 +227,28 @@ fn write_uuid_v7(out: &mut Vec<u8>, now: Timestamp) {
     let random = RANDOM.with_borrow_mut(|rng| rng.u64(..));
     let high = (millis << 16) | 0x7000 | sub;
     let low = (random >> 2) | 0x8000_0000_0000_0000;
-    let mut text = [0u8; 38];
-    text[0] = b'"';
-    hex(&mut text[1..9], high >> 32);
-    text[9] = b'-';
-    hex(&mut text[10..14], high >> 16);
-    text[14] = b'-';
-    hex(&mut text[15..19], high);
-    text[19] = b'-';
-    hex(&mut text[20..24], low >> 48);
-    text[24] = b'-';
-    hex(&mut text[25..37], low);
-    text[37] = b'"';
+    let mut digits = [0u8; 32];
+    for (to, part) in digits.chunks_exact_mut(8).zip([high >> 32, high, low >> 32, low]) {
+        to.copy_from_slice(&hex(part as u32));
+    }
+    let mut text = [b'-'; 38];
+    (text[0], text[37]) = (b'"', b'"');
+    for (to, from) in [(1, 0..8), (10, 8..12), (15, 12..16), (20, 16..20), (25, 20..32)] {
+        text[to..to + from.len()].copy_from_slice(&digits[from]);
+    }
     out.extend_from_slice(&text);
 }
 
-/// The lowest bits of `value` as lower-case hex digits, as many as `to` has room for.
+/// `value` as eight lower-case hex digits, all at once: a byte of a word for each.
 #[inline]
-fn hex(to: &mut [u8], value: u64) {
-    let digits = to.len();
-    for (at, byte) in to.iter_mut().enumerate() {
-        *byte = b"0123456789abcdef"[(value >> (4 * (digits - 1 - at)) & 15) as usize];
-    }
+fn hex(value: u32) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut digits = u64::from(value);
+    digits = (digits << 16 | digits) & 0x0000_ffff_0000_ffff;
+    digits = (digits << 8 | digits) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits << 4 | digits) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = (digits + 6 * ONES) >> 4 & ONES;
+    (digits + u64::from(b'0') * ONES + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -295,6 +296,13 @@ mod tests {
         encode(&mut out, &Prediction::new("wine", "", &1, &2), Timestamp::from_micros(AT), 1 << 20).unwrap();
         assert_eq!(crate::record::raw_model_name(&out), Some(b"wine".as_slice()));
         assert_eq!(crate::record::timestamp_of_line(&out), Some(AT));
+    }
+
+    #[test]
+    fn writes_hex_digits() {
+        for value in [0, 1, 9, 10, 15, 16, 0x0123_4567, 0x89ab_cdef, 0xfedc_ba98, u32::MAX] {
+            assert_eq!(hex(value), *format!("{value:08x}").as_bytes());
+        }
     }
 
     #[test]

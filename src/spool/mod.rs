@@ -376,7 +376,6 @@ impl SpoolIndex {
     }
 
     /// Nothing is in it.
-    #[cfg(feature = "parquet")]
     pub(crate) fn is_empty(&self) -> bool {
         self.seqs.is_empty()
     }

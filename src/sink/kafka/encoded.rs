@@ -1,6 +1,6 @@
 //! Formats that a line is turned into: a message for each line, whose value is made here.
 
-use super::messages::{Flow, Messages, Topics, headers_of};
+use super::messages::{Flow, Messages, Topics};
 use super::produce::{Header, Outgoing, Producer};
 use super::reports::Opaque;
 use super::settings::{Format, KafkaSettings};
@@ -141,10 +141,9 @@ impl Messages {
             return Ok(());
         }
         let (mut digits, marks) = (itoa::Buffer::new(), [mark]);
-        let id = encoded.schema_id.map(|id| Header { name: c"predlog-schema-id", value: digits.format(id).as_bytes() });
-        headers_of(c"content-type", encoder.content_type(), &marks, id, |headers| {
-            topic.produce_with_headers(&message, headers, flow.reports);
-        });
+        let mut headers = self.marked.headers(encoder.content_type(), &marks);
+        headers.extend(encoded.schema_id.map(|id| Header { name: c"predlog-schema-id", value: digits.format(id).as_bytes() }));
+        topic.produce_with_headers(&message, headers.as_slice(), flow.reports);
         Ok(())
     }
 }

@@ -2,8 +2,9 @@
 
 #[cfg(feature = "parquet")]
 use super::encoded::Encoder;
+use super::headers::Marked;
 use super::prober::Missing;
-use super::produce::{Header, Natives, Outgoing, Producer, Topic};
+use super::produce::{Natives, Outgoing, Producer, Topic};
 use super::reports::{Opaque, Reports};
 use super::settings::{KafkaSettings, Key, Packing};
 use crate::batch::{Batch, Chunk};
@@ -15,7 +16,6 @@ use crate::sink::broker::packing::{Pack, Packer, Place};
 use crate::sink::broker::topic::TopicTemplate;
 use rdkafka::producer::Producer as _;
 use std::collections::HashMap;
-use std::ffi::CStr;
 use std::sync::Arc;
 
 /// Records without a key go to one partition in runs of this many, so that a replay is cut the same way whatever its batches are.
@@ -31,6 +31,7 @@ pub(super) struct Messages {
     key: Key,
     packing: Packing,
     pub(super) headers: bool,
+    pub(super) marked: Marked,
     pub(super) max_payload: usize,
     /// By the raw text of a model's name; of one topic for all, by nothing.
     by_model: HashMap<Vec<u8>, usize>,
@@ -102,6 +103,7 @@ impl Messages {
             key: settings.key,
             packing: settings.packing,
             headers: settings.headers,
+            marked: Marked::default(),
             max_payload: (settings.max_message_bytes.as_u64() as usize).saturating_sub(MESSAGE_OVERHEAD),
             by_model: HashMap::new(),
             topics: Vec::new(),
@@ -234,7 +236,9 @@ impl Messages {
             match &there {
                 Ok(()) => {
                     let message = Outgoing { payload, key: None, opaque };
-                    with_headers(topic, &message, c"content-type", b"application/json", &[mark], flow.reports);
+                    let marks = [mark];
+                    let headers = self.marked.headers(b"application/json", &marks);
+                    topic.produce_with_headers(&message, headers.as_slice(), flow.reports);
                 }
                 Err(why) => flow.reports.bury(opaque, &name, why, payload),
             }
@@ -261,7 +265,8 @@ impl Messages {
         flow.reports.flight().expect(flow.slot, flow.group.len(), &flow.marks);
         if self.headers {
             for (message, mark) in flow.group.iter().zip(&flow.marks) {
-                with_headers(topic, message, c"content-type", b"application/json", std::slice::from_ref(mark), flow.reports);
+                let headers = self.marked.headers(b"application/json", std::slice::from_ref(mark));
+                topic.produce_with_headers(message, headers.as_slice(), flow.reports);
             }
         } else {
             topic.produce(&flow.group, &mut self.natives, flow.reports);
@@ -279,42 +284,13 @@ impl Messages {
         let opaque = Opaque { slot: flow.slot, index, hash: pack.place.hash };
         let message = Outgoing { payload: &pack.lines, key: pack.place.key.as_deref(), opaque };
         if self.headers {
-            with_headers(topic, &message, c"content-type", b"application/x-ndjson", &pack.marks, flow.reports);
+            let headers = self.marked.headers(b"application/x-ndjson", &pack.marks);
+            topic.produce_with_headers(&message, headers.as_slice(), flow.reports);
         } else {
             topic.produce(&[message], &mut self.natives, flow.reports);
         }
         self.packer.reuse(pack);
     }
-}
-
-fn with_headers(topic: &Topic, message: &Outgoing<'_>, kind: &'static CStr, content: &[u8], marks: &[Mark], reports: &Reports) {
-    headers_of(kind, content, marks, None, |headers| topic.produce_with_headers(message, headers, reports));
-}
-
-/// Gives `send` the headers. They say whose records a message has when all are of one writer; the lines themselves always do.
-pub(super) fn headers_of(
-    kind: &'static CStr,
-    content: &[u8],
-    marks: &[Mark],
-    more: Option<Header<'_>>,
-    send: impl FnOnce(&[Header<'_>]),
-) {
-    let (Some(first), Some(last)) = (marks.first(), marks.last()) else { return };
-    let writer = first.writer.to_string();
-    let mut digits = (itoa::Buffer::new(), itoa::Buffer::new());
-    let mut seqs = digits.0.format(first.first_seq).to_owned();
-    if first.first_seq != last.last_seq {
-        seqs.push('-');
-        seqs.push_str(digits.1.format(last.last_seq));
-    }
-    let one_writer = marks.iter().all(|mark| mark.writer == first.writer);
-    let mut headers = vec![Header { name: kind, value: content }];
-    if one_writer {
-        headers.push(Header { name: c"predlog-writer", value: writer.as_bytes() });
-        headers.push(Header { name: c"predlog-seq", value: seqs.as_bytes() });
-    }
-    headers.extend(more);
-    send(&headers);
 }
 
 /// Where a run of a writer's records goes: the same number for the same run, and other runs elsewhere.

@@ -11,6 +11,8 @@ mod client;
 #[cfg(all(feature = "kafka", feature = "parquet"))]
 mod encoded;
 #[cfg(feature = "kafka")]
+mod headers;
+#[cfg(feature = "kafka")]
 mod messages;
 #[cfg(feature = "kafka")]
 mod prober;

@@ -29,6 +29,7 @@ mod ranges;
 mod retain;
 mod rows;
 mod schema;
+mod stored;
 mod view_sql;
 mod views;
 
@@ -37,6 +38,7 @@ pub(crate) use history::{Records as HistoryTable, SqliteHistory};
 #[cfg(feature = "cli")]
 pub(crate) use ledger::{COLUMNS as LEDGER_COLUMNS, read as entry_of};
 pub use rows::{Pending, Plan, SqliteExport};
+pub(crate) use stored::stored_of;
 pub use views::{MAX_FEATURES, MAX_KEY_BYTES, MAX_VIEWS};
 
 use super::{Kept, Maintained, Sink, SinkError, SinkErrorKind};

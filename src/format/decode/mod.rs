@@ -3,6 +3,7 @@
 //! Fast because it predicts: keys come in the order of the row before, so most are found by comparing bytes, and values go straight into the
 //! column's builder. What differs from the prediction costs a look-up, never correctness.
 
+mod chunk;
 mod column;
 pub(crate) mod keys;
 mod metadata;
@@ -21,7 +22,7 @@ use column::Context;
 pub(crate) use column::sentinel;
 use keys::{Found, Keys};
 use metadata::Metadata;
-use scan::{Cursor, Syntax};
+use scan::{Cursor, Syntax, plain_end};
 use side::SideColumns;
 use values::{Texts, Values};
 
@@ -226,18 +227,27 @@ impl RowDecoder {
         let mut timestamp = None;
         let mut previous = None;
         if cursor.enter(b'}') {
+            let (line, mut at) = (cursor.text(), cursor.pos);
             loop {
-                match self.keys.read(previous, cursor, &mut self.context.scratch)? {
-                    Found::Known(at) => {
-                        self.value(ENVELOPE[at].1, cursor, &mut timestamp)?;
-                        previous = Some(at);
-                    }
-                    Found::Unknown | Found::Unnameable => {
-                        cursor.skip_value()?;
+                let usual = self.keys.predicted(previous, line.as_bytes(), at);
+                match usual.and_then(|(key, value)| Some((key, self.decode_usual(ENVELOPE[key].1, line, value, &mut timestamp)?)))
+                {
+                    Some((key, end)) => (previous, at) = (Some(key), end),
+                    None => {
+                        cursor.pos = at;
+                        previous = self.decode_field(previous, cursor, &mut timestamp)?;
+                        at = cursor.pos;
                     }
                 }
-                if !cursor.more(b'}', "',' or '}'")? {
-                    break;
+                match line.as_bytes().get(at..at + 2) {
+                    Some(b",\"") => at += 1,
+                    _ => {
+                        cursor.pos = at;
+                        if !cursor.more(b'}', "',' or '}'")? {
+                            break;
+                        }
+                        at = cursor.pos;
+                    }
                 }
             }
         }
@@ -245,7 +255,59 @@ impl RowDecoder {
         timestamp.unwrap_or(Err(LineError::NoTimestamp))
     }
 
-    #[inline]
+    /// Decodes a value of the usual form at `at`, and returns where it ends. `None`, with nothing done, for any other value, and where a column has more or
+    /// fewer rows.
+    #[inline(always)]
+    fn decode_usual(
+        &mut self,
+        slot: Slot,
+        line: &str,
+        at: usize,
+        timestamp: &mut Option<Result<i64, LineError>>,
+    ) -> Option<usize> {
+        let (bytes, row) = (line.as_bytes(), self.timestamps.len());
+        match slot {
+            Slot::Text(text) => {
+                let texts = &mut self.texts[text];
+                let usual = texts.len() == row && bytes.get(at) == Some(&b'"');
+                if usual { texts.push_plain(line, at + 1) } else { None }
+            }
+            Slot::Ignored if bytes.get(at) == Some(&b'"') => plain_end(bytes, at + 1),
+            Slot::Timestamp if timestamp.is_none() => {
+                let quoted = bytes.get(at..)?.first_chunk::<29>().filter(|quoted| quoted[0] == b'"' && quoted[28] == b'"')?;
+                *timestamp = Some(Ok(self.clock.canonical(quoted[1..28].first_chunk()?)?));
+                Some(at + 29)
+            }
+            Slot::Int(int) if self.ints[int].len() == row => {
+                let number = number::short(bytes, at)?;
+                self.ints[int].push(number.as_i64()?);
+                Some(number.end)
+            }
+            Slot::Double(double) if self.doubles[double].len() == row => {
+                let number = number::short(bytes, at)?;
+                self.doubles[double].push(number.as_f64());
+                Some(number.end)
+            }
+            _ => None,
+        }
+    }
+
+    /// Decodes the field at the cursor, whatever it is. Returns the key before the next one.
+    #[inline(never)]
+    fn decode_field(
+        &mut self,
+        previous: Option<usize>,
+        cursor: &mut Cursor<'_>,
+        timestamp: &mut Option<Result<i64, LineError>>,
+    ) -> Result<Option<usize>, Syntax> {
+        let Found::Known(at) = self.keys.read(previous, cursor, &mut self.context.scratch)? else {
+            cursor.skip_value()?;
+            return Ok(previous);
+        };
+        self.value(ENVELOPE[at].1, cursor, timestamp)?;
+        Ok(Some(at))
+    }
+
     fn value(
         &mut self,
         slot: Slot,

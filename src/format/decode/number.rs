@@ -3,6 +3,8 @@
 //! A [`Number`] goes from hand to hand by value: once its address is taken it lives in memory, where bytes that were stored one by one and are read
 //! as a word cost more than all the rest of reading a number.
 
+use super::chunk::{self, CHUNK};
+
 /// A number's text, taken apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Number {
@@ -41,12 +43,20 @@ const SEVENTEEN_DIGITS: u64 = 100_000_000_000_000_000;
 /// Doubles from here on have no fraction.
 const WHOLE_FROM: f64 = 9_007_199_254_740_992.0;
 
-/// The powers of ten of one to seven digits.
-const SMALL_POWERS: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+/// The powers of ten that 64 bits hold, but for the last.
+const TENS: [u64; MAX_DIGITS] = {
+    let mut tens = [1; MAX_DIGITS];
+    let mut at = 1;
+    while at < tens.len() {
+        tens[at] = tens[at - 1] * 10;
+        at += 1;
+    }
+    tens
+};
 
 /// The number that eight bytes of decimal digits are; in each byte only the low four bits count.
 #[inline(always)]
-fn eight_digits(word: u64) -> u64 {
+pub(super) fn eight_digits(word: u64) -> u64 {
     let pairs = (word & 0x0f0f_0f0f_0f0f_0f0f).wrapping_mul(2_561) >> 8;
     let fours = (pairs & 0x00ff_00ff_00ff_00ff).wrapping_mul(6_553_601) >> 16;
     (fours & 0x0000_ffff_0000_ffff).wrapping_mul(42_949_672_960_001) >> 32
@@ -70,7 +80,7 @@ fn digits(bytes: &[u8], mut at: usize, mut mantissa: u64) -> (u64, usize) {
         let count = others.trailing_zeros() / 8;
         // Digits move to the end of the word; zeros come before them.
         let value = eight_digits(word.checked_shl(64 - 8 * count).unwrap_or(0));
-        mantissa = mantissa.wrapping_mul(SMALL_POWERS[(count & 7) as usize]).wrapping_add(value);
+        mantissa = mantissa.wrapping_mul(TENS[(count & 7) as usize]).wrapping_add(value);
         return (mantissa, at + count as usize);
     }
     while let Some(byte @ b'0'..=b'9') = bytes.get(at) {
@@ -78,6 +88,126 @@ fn digits(bytes: &[u8], mut at: usize, mut mantissa: u64) -> (u64, usize) {
         at += 1;
     }
     (mantissa, at)
+}
+
+/// A number of the usual form: few digits, no exponent. A double holds it exactly, and so does an i64 if it has no fraction and is not `-0`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Short {
+    /// All digits as one integer, of at most 15 digits.
+    mantissa: u64,
+    /// How many of them are the fraction's.
+    places: usize,
+    negative: bool,
+    /// Where it ends in its line.
+    pub end: usize,
+}
+
+/// How much of a line is looked at for a number.
+const WINDOW: usize = 2 * CHUNK;
+
+/// The digits before the point of the number at the start of `window`: where they start, behind the sign, how many there are, and which bytes from there on are
+/// digits. `None` if there are none, or a zero before others.
+#[inline(always)]
+fn whole_part(window: &[u8; WINDOW], mut digits: u32) -> Option<(usize, usize, u32)> {
+    let negative = digits & 1 == 0;
+    if negative && window[0] != b'-' {
+        return None;
+    }
+    let start = usize::from(negative);
+    digits >>= start;
+    let whole = (!digits).trailing_zeros() as usize;
+    (whole > 0 && (window[start] != b'0' || whole == 1)).then_some((start, whole, digits))
+}
+
+/// Scans the number at `at`, if it is of the usual form: an integer of at most 15 digits, or at most eight digits before the point and as many behind it,
+/// together at most 14; and no exponent. `None` says nothing of what is there, which may be too near the end of the line.
+///
+/// Without a loop: all digits are found in one step, and turned into a number in one or two.
+#[inline(always)]
+pub(crate) fn short(line: &[u8], at: usize) -> Option<Short> {
+    let window = line.get(at..)?.first_chunk::<WINDOW>()?;
+    let (start, whole, digits) = whole_part(window, chunk::digits(window.first_chunk()?))?;
+    let first = word(window, start)?;
+    let (mantissa, places, len) = if window.get(start + whole) == Some(&b'.') {
+        let places = (!(digits >> (whole + 1))).trailing_zeros() as usize;
+        // The end of the fraction is in the chunk, too, or there may be more of it.
+        if whole > 8 || !(1..=8).contains(&places) || start + whole + 1 + places >= CHUNK {
+            return None;
+        }
+        let count = whole + places;
+        let mantissa = if count < 8 {
+            let before = u64::MAX >> (64 - 8 * whole);
+            eight_digits(((first & before) | ((first >> 8) & !before)) << (64 - 8 * count))
+        } else {
+            let fraction = word(window, start + whole + 1)?;
+            eight_digits(first << (64 - 8 * whole)) * TENS[places] + eight_digits(fraction << (64 - 8 * places))
+        };
+        (mantissa, places, start + count + 1)
+    } else if whole <= 8 {
+        (eight_digits(first << (64 - 8 * whole)), 0, start + whole)
+    } else if start + whole < CHUNK {
+        let rest = word(window, start + 8)?;
+        (eight_digits(first) * TENS[whole - 8] + eight_digits(rest << (64 - 8 * (whole - 8))), 0, start + whole)
+    } else {
+        return None;
+    };
+    let exponent = window[len] | 0x20 == b'e';
+    (!exponent).then_some(Short { mantissa, places, negative: start == 1, end: at + len })
+}
+
+/// Scans the decimal at `at` if it is as programs print most doubles: at most eight digits before the point, no exponent, and no more digits than a
+/// double's text has. Returns the nearest double, which holds it exactly in the sense of [`Number::as_f64`], and where it ends.
+#[inline(always)]
+pub(crate) fn long(line: &[u8], at: usize) -> Option<(f64, usize)> {
+    let window = line.get(at..)?.first_chunk::<WINDOW>()?;
+    let digits = chunk::digits(window.first_chunk()?) | chunk::digits(window.last_chunk()?) << CHUNK;
+    let (start, whole, digits) = whole_part(window, digits)?;
+    if whole > 8 || window[start + whole] != b'.' {
+        return None;
+    }
+    let places = (!(digits >> (whole + 1))).trailing_zeros() as usize;
+    let len = start + whole + 1 + places;
+    if places == 0 || whole + places > MAX_DIGITS || len >= WINDOW || window[len] | 0x20 == b'e' {
+        return None;
+    }
+    // The fraction by its last eight digits, those before them, and those before these; what is none of its digits counts as zeros.
+    let end = at + len;
+    let fraction = line.get(end.checked_sub(24)?..end)?;
+    let digits_of = |word: u64, count: usize| if count == 0 { 0 } else { eight_digits(word & (u64::MAX << (64 - 8 * count))) };
+    let last = places.min(8);
+    let middle = (places - last).min(8);
+    let mantissa = eight_digits(word(window, start)? << (64 - 8 * whole)) * TENS[places]
+        + digits_of(word(fraction, 0)?, places - last - middle) * TENS[16]
+        + digits_of(word(fraction, 8)?, middle) * TENS[8]
+        + digits_of(word(fraction, 16)?, last);
+    let value = if mantissa <= 1 << 53 {
+        mantissa as f64 / POWERS[places]
+    } else if mantissa < SEVENTEEN_DIGITS {
+        divided(mantissa, places)
+    } else {
+        return None;
+    };
+    Some((signed(value, start == 1), end))
+}
+
+#[inline(always)]
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk::<8>().map(|chunk| u64::from_le_bytes(*chunk))
+}
+
+impl Short {
+    /// The integer, if it is written as one. `-0` is none: its sign would be lost.
+    #[inline(always)]
+    pub fn as_i64(self) -> Option<i64> {
+        let value = self.mantissa as i64;
+        (self.places == 0 && !(self.negative && value == 0)).then_some(if self.negative { -value } else { value })
+    }
+
+    /// The nearest double. It holds the number exactly: see [`Number::as_f64`].
+    #[inline(always)]
+    pub fn as_f64(self) -> f64 {
+        signed(self.mantissa as f64 / POWERS[self.places], self.negative)
+    }
 }
 
 /// Scans a number at the start of `bytes`: the number and its length, or where a digit is missing.
@@ -154,15 +284,9 @@ impl Number {
             let magnitude = self.mantissa as f64;
             let scale = POWERS[self.exponent.unsigned_abs() as usize];
             let value = if self.exponent < 0 { magnitude / scale } else { magnitude * scale };
-            return (self.signed(value), true);
+            return (signed(value, self.negative), true);
         }
         self.as_f64_of_many_digits(text)
-    }
-
-    #[inline(always)]
-    fn signed(self, value: f64) -> f64 {
-        // A branch would wait for the division.
-        f64::from_bits(value.to_bits() | (u64::from(self.negative) << 63))
     }
 
     #[inline(never)]
@@ -170,7 +294,7 @@ impl Number {
         if self.digits <= MAX_DIGITS && (1..SEVENTEEN_DIGITS).contains(&self.mantissa) && (-27..0).contains(&self.exponent) {
             let value = divided(self.mantissa, self.exponent.unsigned_abs() as usize);
             if value < WHOLE_FROM {
-                return (self.signed(value), true);
+                return (signed(value, self.negative), true);
             }
         }
         self.as_f64_checked(text)
@@ -198,6 +322,12 @@ impl Number {
         };
         (value, exact)
     }
+}
+
+#[inline(always)]
+fn signed(magnitude: f64, negative: bool) -> f64 {
+    // A branch would wait for the division.
+    f64::from_bits(magnitude.to_bits() | (u64::from(negative) << 63))
 }
 
 /// The double that is nearest to `mantissa` / 10^`places`, for a mantissa that is not 0 and at most 27 places.
@@ -330,6 +460,73 @@ mod tests {
             ["9223372036854775808", "-9223372036854775809", "-0", "1.0", "1e2", "99999999999999999999", "18446744073709551617"]
         {
             assert_eq!(int(refused), None, "{refused}");
+        }
+    }
+
+    /// Numbers around each edge of [`short`] and [`long`], and what comes behind them: each takes what the scanner takes, and to the same value, or nothing.
+    #[test]
+    fn the_usual_forms_are_read_as_any_other() {
+        let mut random = fastrand::Rng::with_seed(13);
+        let digits = |count: usize, random: &mut fastrand::Rng| -> String {
+            (0..count).map(|_| if random.u8(..3) == 0 { '0' } else { char::from(b'0' + random.u8(..10)) }).collect()
+        };
+        let (mut shorts, mut longs) = (0, 0);
+        for round in 0..200_000 {
+            let (whole, places) = (round % 20, (round / 20) % 26);
+            let mut text = ["", "-", "--"][random.usize(..30).saturating_sub(27)].to_owned();
+            text += &digits(if random.bool() { whole } else { 1 }, &mut random);
+            if random.bool() {
+                text += ".";
+                text += &digits(places, &mut random);
+            }
+            let behind = [",", "}", "]", " ", "e", "E5", ".", ".5", "-", "e-3", "\"", "\n", "/", ":"][random.usize(..14)];
+            let before =
+                ["\"key\":", "{\"timestamp\":\"2026-11-23T03\",\"x\":", "1234567890123456789012345", ""][random.usize(..4)];
+            let line = format!("{before}{text}{behind}{}", " ".repeat(random.usize(..40)));
+            let (short, long) = (short(line.as_bytes(), before.len()), long(line.as_bytes(), before.len()));
+            if short.is_none() && long.is_none() {
+                continue;
+            }
+            let (number, len) = scan(&line.as_bytes()[before.len()..]).expect("a number");
+            let text = &line[before.len()..before.len() + len];
+            let (value, exact) = number.as_f64(text.as_bytes());
+            assert!(exact && value == text.parse::<f64>().expect("a number"), "{line}");
+            if let Some(short) = short {
+                shorts += 1;
+                assert_eq!(short.end, before.len() + len, "{line}");
+                assert_eq!(short.as_i64(), number.as_i64(text.as_bytes()), "{line}");
+                assert_eq!(short.as_f64().to_bits(), value.to_bits(), "{line}");
+            }
+            if let Some((long, end)) = long {
+                longs += 1;
+                assert_eq!(end, before.len() + len, "{line}");
+                assert_eq!(long.to_bits(), value.to_bits(), "{line}");
+            }
+        }
+        assert!(shorts > 10_000 && longs > 5_000, "{shorts} and {longs} of them are usual");
+        let read = |text: &str| {
+            let line = format!("{:24}{text},{:32}", "", "");
+            (short(line.as_bytes(), 24).is_some(), long(line.as_bytes(), 24).is_some())
+        };
+        for usual in
+            ["0", "-0", "7", "12345678", "123456789012345", "-12345678901234", "0.5", "-0.0", "123456.12345678", "1.1234567"]
+        {
+            assert!(read(usual).0, "{usual}");
+        }
+        for usual in [
+            "12345678.12345678",
+            "0.8414709848078965",
+            "-0.841470984807896",
+            "12345678.123456789",
+            "0.90071992547409930",
+            "1.123456789",
+        ] {
+            assert_eq!(read(usual), (false, true), "{usual}");
+        }
+        for unusual in
+            ["01", "-01", "1234567890123456", "1.", "1.e5", "1e5", "1.5E5", "123456789.5", "-", "", "0.841470984807896512"]
+        {
+            assert_eq!(read(unusual), (false, false), "{unusual}");
         }
     }
 

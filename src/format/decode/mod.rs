@@ -5,6 +5,7 @@
 
 mod chunk;
 mod column;
+mod envelope;
 pub(crate) mod keys;
 mod metadata;
 mod number;
@@ -20,6 +21,8 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use column::Context;
 pub(crate) use column::sentinel;
+pub(crate) use envelope::timestamp_of;
+use envelope::{read_double, read_int, read_timestamp};
 use keys::{Found, Keys};
 use metadata::Metadata;
 use scan::{Cursor, Syntax, plain_end};
@@ -455,79 +458,4 @@ pub(crate) fn end(cursor: &mut Cursor<'_>) -> Result<(), Syntax> {
 #[inline]
 pub(crate) fn skip_fast(cursor: &mut Cursor<'_>) -> Result<(), Syntax> {
     if cursor.peek() == Some(b'"') { cursor.string().map(|_| ()) } else { cursor.skip_value().map(|_| ()) }
-}
-
-#[inline]
-fn read_timestamp(cursor: &mut Cursor<'_>, clock: &mut time::Clock) -> Result<Result<i64, LineError>, Syntax> {
-    let start = cursor.pos;
-    if cursor.peek() == Some(b'"')
-        && let Some(micros) = clock.parse(cursor.string()?.raw)
-    {
-        return Ok(Ok(micros));
-    }
-    cursor.pos = start;
-    cursor.skip_value()?;
-    Ok(Err(LineError::BadTimestamp { value: cursor.since(start).chars().take(64).collect() }))
-}
-
-#[inline]
-fn read_int(cursor: &mut Cursor<'_>) -> Result<Option<i64>, Syntax> {
-    if let Some(b'-' | b'0'..=b'9') = cursor.peek() {
-        let (number, text) = cursor.number()?;
-        return Ok(number.as_i64(text));
-    }
-    cursor.skip_value()?;
-    Ok(None)
-}
-
-#[inline]
-fn read_double(cursor: &mut Cursor<'_>) -> Result<Option<f64>, Syntax> {
-    match cursor.peek() {
-        Some(b'-' | b'0'..=b'9') => {
-            let (number, text) = cursor.number()?;
-            Ok(Some(number.as_f64(text).0).filter(|value| value.is_finite()))
-        }
-        Some(b'"') => Ok(sentinel(&cursor.string()?)),
-        _ => cursor.skip_value().map(|_| None),
-    }
-}
-
-/// The `timestamp` of a line that the decoder may accept, before it is decoded.
-///
-/// # Errors
-/// As the decoder's, as far as it reads: the first key of our own lines, all of a foreign line.
-pub(crate) fn timestamp_of(line: &str, clock: &mut time::Clock) -> Result<i64, LineError> {
-    const HEAD: &[u8] = b"{\"timestamp\":\"";
-    if let Some(rest) = line.as_bytes().strip_prefix(HEAD)
-        && let Some(bytes) = rest.first_chunk::<27>()
-        && rest.get(27) == Some(&b'"')
-        && let Some(micros) = clock.canonical(bytes)
-    {
-        return Ok(micros);
-    }
-    let mut cursor = Cursor::new(line);
-    let mut scratch = String::new();
-    let mut keys = Keys::new(["timestamp"]);
-    let mut timestamp = None;
-    cursor.skip_space();
-    if cursor.peek() != Some(b'{') {
-        cursor.skip_value()?;
-        end(&mut cursor)?;
-        return Err(LineError::NotAnObject);
-    }
-    if cursor.enter(b'}') {
-        loop {
-            if let Found::Known(_) = keys.read(None, &mut cursor, &mut scratch)? {
-                let found = read_timestamp(&mut cursor, clock)?;
-                timestamp.get_or_insert(found);
-            } else {
-                cursor.skip_value()?;
-            }
-            if !cursor.more(b'}', "',' or '}'")? {
-                break;
-            }
-        }
-    }
-    end(&mut cursor)?;
-    timestamp.unwrap_or(Err(LineError::NoTimestamp))
 }

@@ -1,4 +1,7 @@
-//! Lines to columns to Parquet, beside arrow-json and serde_json in the same run. `cargo bench --bench columns [-- rows [decode|decoder|encode|seal|sealer]]`.
+//! Lines to columns to Parquet, beside arrow-json and serde_json in the same run. `cargo bench --bench columns [-- rows [decode|decoder|shapes|encode|seal|sealer]]`.
+
+#[path = "support/shapes.rs"]
+mod shapes;
 
 use std::hint::black_box;
 use std::io::{self, Cursor};
@@ -7,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
 use arrow_json::ReaderBuilder;
+use arrow_schema::SchemaRef;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use predlog::format::decode::{RowDecoder, arrow_schema};
 use predlog::format::infer::Inference;
@@ -155,8 +159,9 @@ fn decode(schema: &ModelSchema, lines: &[&str], mut each: impl FnMut(RecordBatch
     each(decoder.finish().expect("columns"));
 }
 
-fn arrow_json(schema: &ModelSchema, text: &[u8], mut each: impl FnMut(RecordBatch)) {
-    let reader = ReaderBuilder::new(arrow_schema(schema)).with_batch_size(1_024).build(Cursor::new(text)).expect("a reader");
+fn arrow_json(schema: &SchemaRef, text: &[u8], mut each: impl FnMut(RecordBatch)) {
+    let builder = ReaderBuilder::new(Arc::clone(schema)).with_batch_size(1_024).with_coerce_primitive(true);
+    let reader = builder.build(Cursor::new(text)).expect("a reader");
     for batch in reader {
         each(batch.expect("rows"));
     }
@@ -249,6 +254,9 @@ fn main() {
         table.head("lines to columns");
         table.row("predlog RowDecoder", time(|| decode(&schema, &lines, |batch| drop(black_box(batch)))), true);
     }
+    if only.is_empty() || only == "shapes" {
+        shapes_table(rows / 4);
+    }
     if only.is_empty() || only == "encode" {
         table.head("columns to Parquet, in memory");
         let mut size = 0;
@@ -262,7 +270,8 @@ fn main() {
 
 fn decode_table(table: &mut Table, schema: &ModelSchema, lines: &[&str], text: &[u8]) {
     table.head("lines to columns");
-    table.row("arrow-json", time(|| arrow_json(schema, text, |batch| drop(black_box(batch)))), true);
+    let arrow = arrow_schema(schema);
+    table.row("arrow-json", time(|| arrow_json(&arrow, text, |batch| drop(black_box(batch)))), true);
     let serde = || {
         for line in lines {
             black_box(serde_json::from_str::<Row>(line).expect("a row"));
@@ -271,6 +280,23 @@ fn decode_table(table: &mut Table, schema: &ModelSchema, lines: &[&str], text: &
     table.row("serde_json to a struct (no columns)", time(serde), false);
     table.row("predlog RowDecoder", time(|| decode(schema, lines, |batch| drop(black_box(batch)))), false);
     table.row("predlog Inference", time(|| drop(black_box(infer(lines)))), false);
+}
+
+/// Shapes that no prediction of keys fits: each beside arrow-json on the same lines.
+fn shapes_table(rows: usize) {
+    let mut table = Table { rows, bytes: 0, base: Duration::ZERO };
+    table.head("lines whose shape changes, to columns");
+    for shape in &shapes::SHAPES {
+        let text: String = shape.lines(rows).iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+        let lines: Vec<&str> = text.lines().collect();
+        let mut schema = infer(&lines);
+        schema.inputs.fields.retain(|field| !field.name.starts_with(shapes::EXTRA));
+        let peer = shapes::peer_schema(&arrow_schema(&schema), shape);
+        table.bytes = text.len();
+        println!("  {} ({:.0} bytes a line)", shape.name, text.len() as f64 / rows as f64);
+        table.row("  arrow-json", time(|| arrow_json(&peer, text.as_bytes(), |batch| drop(black_box(batch)))), true);
+        table.row("  predlog RowDecoder", time(|| decode(&schema, &lines, |batch| drop(black_box(batch)))), false);
+    }
 }
 
 fn time_seal(lines: &[&str], schema: &ModelSchema, size: &mut u64) -> Duration {
@@ -291,7 +317,7 @@ fn seal_table(table: &mut Table, schema: &ModelSchema, lines: &[&str], text: &[u
         let file = tempfile::tempfile().expect("a file");
         let properties = writer_properties(&arrow, MODEL, table.rows as u64, Order::Timestamp).expect("properties");
         let mut writer = ArrowWriter::try_new(file, Arc::clone(&arrow), Some(properties)).expect("a writer");
-        arrow_json(schema, text, |batch| writer.write(&batch).expect("written"));
+        arrow_json(&arrow, text, |batch| writer.write(&batch).expect("written"));
         writer.close().expect("written");
     };
     let took = time(peer);

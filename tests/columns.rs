@@ -90,15 +90,62 @@ proptest! {
     }
 
     #[test]
-    fn a_truncated_line_leaves_no_trace(json in json::any_value()) {
+    fn a_truncated_line_leaves_no_trace(json in json::any_value(), others in prop::collection::vec(json::any_value(), 0..2)) {
         let whole = line(&json.render(3));
-        let schema = schema_of(std::slice::from_ref(&whole));
+        // Behind rows that have other columns than this one, or more of them.
+        let rows: Vec<String> = others.iter().map(|json| line(&json.render(2))).chain([whole.clone()]).collect();
+        let schema = schema_of(&rows);
         let mut decoder = RowDecoder::new(&schema);
-        for end in 0..whole.len() {
-            prop_assert!(decoder.push_line(&whole.as_bytes()[..end]).is_err());
+        for row in &rows {
+            for end in 0..whole.len() {
+                prop_assert!(decoder.push_line(&whole.as_bytes()[..end]).is_err());
+            }
+            decoder.push_line(row.as_bytes()).expect("a row");
         }
-        decoder.push_line(whole.as_bytes()).expect("a row");
-        prop_assert_eq!(decoder.finish().expect("columns"), decode(&schema, &[whole]).0);
+        prop_assert_eq!(decoder.finish().expect("columns"), decode(&schema, &rows).0);
+    }
+
+    /// Values are read in another way where they are too near the line's end to look ahead, and behind white space.
+    #[test]
+    fn a_value_is_read_alike_wherever_it_is(rows in prop::collection::vec(json::any_value(), 1..8), pad in 0..40usize) {
+        let texts: Vec<String> = rows.iter().map(|json| json.render(0)).collect();
+        let schema = schema_of(&texts.iter().map(|text| line(text)).collect::<Vec<_>>());
+        let columns = |lines: Vec<String>| {
+            let (batch, fits) = decode(&schema, &lines);
+            let columns: Vec<_> = ["inputs", "inputs_json"].iter().map(|name| batch.column_by_name(name).cloned()).collect();
+            (columns, fits)
+        };
+        let at_the_end = columns(texts.iter().map(|text| format!("{HEAD},\"outputs\":{{\"score\":0.5}},\"inputs\":{text}}}")).collect());
+        let spaced = columns(texts.iter().map(|text| format!("{HEAD}, \"inputs\": {text}, \"outputs\": {{\"score\": 0.5}}}}")).collect());
+        let within = columns(texts.iter().map(|text| {
+            format!("{HEAD},\"inputs\":{text},\"outputs\":{{\"score\":0.5}},\"error\":\"{}\"}}", "x".repeat(pad))
+        }).collect());
+        prop_assert_eq!(&at_the_end, &within);
+        prop_assert_eq!(&spaced, &within);
+    }
+
+    /// Numbers and strings of every length around the steps in which they are read.
+    #[test]
+    fn values_of_any_length_are_what_serde_json_reads(
+        numbers in prop::collection::vec("-?(0|[1-9][0-9]{0,18})(\\.[0-9]{1,18})?([eE]-?[0-9]{1,2})?", 1..6),
+        texts in prop::collection::vec("[a-zé\\\\\"\u{1}😀]{0,2}[a-z]{0,70}[é\n\"]{0,2}[a-z]{0,20}", 1..6),
+    ) {
+        let schema = inputs(&[("d", ColumnType::Double), ("i", ColumnType::Int64), ("s", ColumnType::String)]);
+        let lines: Vec<String> = numbers.iter().zip(texts.iter().cycle()).map(|(number, text)| {
+            line(&format!("{{\"d\":{number},\"i\":{number},\"s\":{}}}", serde_json::to_string(text).expect("JSON")))
+        }).collect();
+        let (batch, _) = decode(&schema, &lines);
+        let columns = side(&batch, "inputs").expect("inputs").as_struct().clone();
+        for (row, (number, text)) in numbers.iter().zip(texts.iter().cycle()).enumerate() {
+            let double: f64 = number.parse().expect("a number");
+            let doubles = columns.column(0).as_primitive::<arrow_array::types::Float64Type>();
+            prop_assert_eq!(doubles.is_valid(row), double.is_finite());
+            prop_assert!(!double.is_finite() || doubles.value(row).to_bits() == double.to_bits(), "{}", number);
+            let ints = columns.column(1).as_primitive::<arrow_array::types::Int64Type>();
+            let int = number.parse::<i64>().ok().filter(|_| number != "-0");
+            prop_assert_eq!(ints.is_valid(row).then(|| ints.value(row)), int, "{}", number);
+            prop_assert_eq!(columns.column(2).as_string::<i32>().value(row), text);
+        }
     }
 
     #[test]

@@ -1,19 +1,23 @@
 //! Typed columns that JSON values are decoded into, without a step between.
 //!
 //! A column takes one value a row. A value that it does not hold exactly becomes null (or the nearest it can hold) and clears
-//! [`Context::exact`]. Any column can be cut back to a number of rows, which undoes a row that turns out to be no JSON, and the earlier of two
-//! values under one key.
+//! [`Context::exact`]. Rows that had no value for it are made up for when the next one comes, or at the end. Any column can be cut back to a number of
+//! rows, which undoes a row that turns out to be no JSON, and the earlier of two values under one key.
+//!
+//! Nearly all values are of their column's type and have no escapes, exponents or white space. Those are read by [`Column::decode_usual`], which is
+//! part of the loop over an object's fields and keeps the place in the line in a register; all others go through a [`Cursor`].
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, StructArray};
-use arrow_buffer::{BooleanBufferBuilder, NullBufferBuilder, OffsetBuffer};
+use arrow_buffer::{BooleanBuffer, OffsetBuffer};
 use arrow_schema::{ArrowError, DataType, Field as ArrowField, Fields};
 
 use super::keys::{Found, Keys};
-use super::scan::{Cursor, RawStr, Syntax};
-use super::values::{Texts, Values};
+use super::number;
+use super::scan::{Cursor, RawStr, Syntax, plain_bool};
+use super::values::{Nulls, Texts, Values};
 use crate::format::schema::{ColumnType, Field, MAX_DEPTH, name_is_usable};
 
 /// What is known of the row that is being decoded.
@@ -42,7 +46,7 @@ pub(crate) fn sentinel(text: &RawStr<'_>) -> Option<f64> {
 pub(crate) struct Lists {
     element: Column,
     offsets: Vec<i32>,
-    valid: NullBufferBuilder,
+    nulls: Nulls,
 }
 
 /// Objects: a column for each known key.
@@ -53,16 +57,14 @@ pub(crate) struct Structs {
     taken: HashSet<String>,
     columns: Vec<Column>,
     len: usize,
-    valid: NullBufferBuilder,
+    nulls: Nulls,
     fields: Fields,
     depth: usize,
-    /// A column that objects have no key for: bare values are in it.
-    reserved: Option<usize>,
 }
 
 #[derive(Debug)]
 pub(crate) enum Column {
-    Bool(BooleanBufferBuilder, NullBufferBuilder),
+    Bool(Values<bool>),
     Int(Values<i64>),
     Double(Values<f64>),
     Text(Texts),
@@ -75,75 +77,96 @@ impl Column {
     pub fn new(kind: &ColumnType, depth: usize) -> Option<Column> {
         Some(match kind {
             ColumnType::Unknown => return None,
-            ColumnType::Bool => Column::Bool(BooleanBufferBuilder::new(0), NullBufferBuilder::new(0)),
+            ColumnType::Bool => Column::Bool(Values::new()),
             ColumnType::Int64 => Column::Int(Values::new()),
             ColumnType::Double => Column::Double(Values::new()),
             ColumnType::String => Column::Text(Texts::new()),
             ColumnType::List(element) => Column::List(Box::new(Lists {
                 element: Column::new(element, depth + 1)?,
                 offsets: vec![0],
-                valid: NullBufferBuilder::new(0),
+                nulls: Nulls::default(),
             })),
             ColumnType::Struct(fields) => Column::Struct(Box::new(Structs::new(fields, depth + 1)?)),
         })
     }
 
     #[inline]
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         match self {
-            Column::Bool(bits, _) => bits.len(),
-            Column::Int(values) => values.values.len(),
-            Column::Double(values) => values.values.len(),
+            Column::Bool(values) => values.len(),
+            Column::Int(values) => values.len(),
+            Column::Double(values) => values.len(),
             Column::Text(texts) => texts.len(),
             Column::List(lists) => lists.offsets.len() - 1,
             Column::Struct(structs) => structs.len,
         }
     }
 
-    #[inline]
-    pub fn push_null(&mut self) {
+    fn push_null(&mut self) {
         match self {
-            Column::Bool(bits, valid) => {
-                bits.append(false);
-                valid.append_null();
-            }
+            Column::Bool(values) => values.push_null(),
             Column::Int(values) => values.push_null(),
             Column::Double(values) => values.push_null(),
             Column::Text(texts) => texts.push_null(),
-            Column::List(lists) => {
-                lists.offsets.push(lists.element.len() as i32);
-                lists.valid.append_null();
-            }
-            Column::Struct(structs) => structs.end_row(false),
+            Column::List(lists) => lists.resize(lists.offsets.len()),
+            Column::Struct(structs) => structs.resize(structs.len + 1),
         }
     }
 
-    /// Cuts back to `len` values, and drops what an unfinished value left behind.
-    pub fn truncate(&mut self, len: usize) {
+    /// Cuts back to so many values, and drops what an unfinished one left behind, or makes up for those that did not come.
+    pub fn resize(&mut self, rows: usize) {
         match self {
-            Column::Bool(bits, valid) => {
-                bits.truncate(len);
-                valid.truncate(len);
-            }
-            Column::Int(values) => values.truncate(len),
-            Column::Double(values) => values.truncate(len),
-            Column::Text(texts) => texts.truncate(len),
-            Column::List(lists) => {
-                if len + 1 < lists.offsets.len() {
-                    lists.offsets.truncate(len + 1);
-                    lists.valid.truncate(len);
-                }
-                lists.element.truncate(lists.offsets.last().copied().unwrap_or(0) as usize);
-            }
-            Column::Struct(structs) => structs.truncate(len),
+            Column::Bool(values) => values.resize(rows),
+            Column::Int(values) => values.resize(rows),
+            Column::Double(values) => values.resize(rows),
+            Column::Text(texts) => texts.resize(rows),
+            Column::List(lists) => lists.resize(rows),
+            Column::Struct(structs) => structs.resize(rows),
         }
     }
 
-    /// Decodes the value at the cursor as the next one.
-    ///
-    /// Into the loop over a struct's fields, where nearly all values are; elsewhere [`decode_apart`](Self::decode_apart).
+    /// Decodes a value of the usual form at `at` as that of the row after `row` others, and returns where it ends. `None`, with nothing done, for any other
+    /// value, and where the column has more or fewer rows.
     #[inline(always)]
-    pub fn decode(&mut self, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
+    fn decode_usual(&mut self, row: usize, line: &str, at: usize) -> Option<usize> {
+        let bytes = line.as_bytes();
+        match self {
+            Column::Double(values) if values.len() == row => {
+                let (value, end) = match number::short(bytes, at) {
+                    Some(number) => (number.as_f64(), number.end),
+                    None => number::long(bytes, at)?,
+                };
+                values.push(value);
+                Some(end)
+            }
+            Column::Int(values) if values.len() == row => {
+                let number = number::short(bytes, at)?;
+                values.push(number.as_i64()?);
+                Some(number.end)
+            }
+            Column::Text(texts) if texts.len() == row && bytes.get(at) == Some(&b'"') => texts.push_plain(line, at + 1),
+            Column::Bool(values) if values.len() == row => {
+                let (value, end) = plain_bool(bytes, at)?;
+                values.push(value);
+                Some(end)
+            }
+            _ => None,
+        }
+    }
+
+    /// Decodes the value at the cursor as that of the row after `row` others.
+    #[inline(never)]
+    fn decode(&mut self, row: usize, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
+        let len = self.len();
+        if len != row {
+            // Of two values under one key the last counts.
+            context.exact &= len < row;
+            self.resize(row);
+        }
+        if cursor.eat(b"null") {
+            self.push_null();
+            return Ok(());
+        }
         match (&mut *self, cursor.peek()) {
             (Column::Double(values), Some(b'-' | b'0'..=b'9')) => {
                 let (number, text) = cursor.number()?;
@@ -168,26 +191,20 @@ impl Column {
             (Column::Text(texts), Some(b'"')) => {
                 let text = cursor.string()?;
                 if !texts.push_raw(&text) {
-                    texts.truncate(texts.len() - 1);
+                    texts.resize(row);
                     texts.push_null();
                     context.exact = false;
                 }
             }
-            (Column::Bool(bits, valid), Some(b't' | b'f')) => {
+            (Column::Bool(values), Some(b't' | b'f')) => {
                 let value = cursor.literal()?;
-                bits.append(value == Some(true));
-                valid.append(value.is_some());
+                values.push(value == Some(true));
             }
             (Column::Struct(structs), Some(b'{')) => structs.decode(cursor, context)?,
             (Column::List(lists), Some(b'[')) => lists.decode(cursor, context)?,
             _ => self.misfit(cursor, context)?,
         }
         Ok(())
-    }
-
-    #[inline(never)]
-    fn decode_apart(&mut self, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
-        self.decode(cursor, context)
     }
 
     /// A value that is not of the column's type: null, but for a double that is written as a sentinel.
@@ -212,7 +229,10 @@ impl Column {
     /// The values so far as an array of the type that [`ColumnType::arrow`] gives. The column is empty afterwards.
     pub fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
-            Column::Bool(bits, valid) => Arc::new(BooleanArray::new(bits.finish(), valid.finish())),
+            Column::Bool(values) => {
+                let (values, valid) = values.take();
+                Arc::new(BooleanArray::new(BooleanBuffer::collect_bool(values.len(), |at| values[at]), valid))
+            }
             Column::Int(values) => {
                 let (values, valid) = values.take();
                 Arc::new(Int64Array::try_new(values.into(), valid)?)
@@ -222,12 +242,7 @@ impl Column {
                 Arc::new(Float64Array::try_new(values.into(), valid)?)
             }
             Column::Text(texts) => Arc::new(texts.finish()?),
-            Column::List(lists) => {
-                let elements = lists.element.finish()?;
-                let offsets = std::mem::replace(&mut lists.offsets, vec![0]);
-                let field = Arc::new(ArrowField::new("element", elements.data_type().clone(), true));
-                Arc::new(ListArray::try_new(field, OffsetBuffer::new(offsets.into()), elements, lists.valid.finish())?)
-            }
+            Column::List(lists) => lists.finish()?,
             Column::Struct(structs) => structs.finish()?,
         })
     }
@@ -236,8 +251,13 @@ impl Column {
 impl Lists {
     fn decode(&mut self, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
         if cursor.enter(b']') {
+            let mut row = self.element.len();
             loop {
-                self.element.decode_apart(cursor, context)?;
+                match self.element.decode_usual(row, cursor.text(), cursor.pos) {
+                    Some(end) => cursor.pos = end,
+                    None => self.element.decode(row, cursor, context)?,
+                }
+                row += 1;
                 if !cursor.more(b']', "',' or ']'")? {
                     break;
                 }
@@ -245,8 +265,24 @@ impl Lists {
         }
         // Elements are fewer than the batch's bytes, which the decoder keeps within i32.
         self.offsets.push(self.element.len() as i32);
-        self.valid.append_non_null();
         Ok(())
+    }
+
+    fn resize(&mut self, rows: usize) {
+        let len = self.offsets.len() - 1;
+        self.offsets.truncate(rows + 1);
+        let elements = self.offsets.last().copied().unwrap_or(0);
+        self.element.resize(elements as usize);
+        self.offsets.resize(rows + 1, elements);
+        if rows < len { self.nulls.truncate(rows) } else { self.nulls.push(len, rows) }
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+        let valid = self.nulls.finish(self.offsets.len() - 1);
+        let elements = self.element.finish()?;
+        let offsets = std::mem::replace(&mut self.offsets, vec![0]);
+        let field = Arc::new(ArrowField::new("element", elements.data_type().clone(), true));
+        Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::new(offsets.into()), elements, valid)?))
     }
 }
 
@@ -263,82 +299,103 @@ impl Structs {
             taken: settled.iter().map(|field| field.name.to_lowercase()).collect(),
             columns,
             len: 0,
-            valid: NullBufferBuilder::new(0),
+            nulls: Nulls::default(),
             fields: arrow,
             depth,
-            reserved: None,
         })
     }
 
     /// Keeps a column for bare values: an object's key of that name is unknown.
     pub fn reserving(mut self, column: Option<usize>) -> Self {
-        self.reserved = column;
+        if let Some(column) = column {
+            self.keys.forget(column);
+        }
         self
     }
 
-    /// Ends a row: keys that did not come are null.
-    #[inline]
-    pub fn end_row(&mut self, valid: bool) {
-        for column in &mut self.columns {
-            if column.len() <= self.len {
-                column.push_null();
-            }
+    /// Cuts back to so many rows, and drops what an unfinished one left behind, or adds rows without an object.
+    pub fn resize(&mut self, rows: usize) {
+        if rows <= self.len {
+            self.nulls.truncate(rows);
+            // Shorter ones have nothing to drop.
+            self.columns.iter_mut().filter(|column| column.len() >= rows).for_each(|column| column.resize(rows));
+        } else {
+            self.nulls.push(self.len, rows);
         }
-        self.len += 1;
-        self.valid.append(valid);
+        self.len = rows;
     }
 
-    pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-        self.valid.truncate(self.len);
-        for column in &mut self.columns {
-            column.truncate(self.len);
+    /// Adds rows without an object, if there are fewer than these.
+    #[inline]
+    pub fn make_up(&mut self, rows: usize) {
+        if self.len != rows {
+            self.resize(rows);
         }
     }
 
     /// Decodes the object at the cursor.
     pub fn decode(&mut self, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
+        let row = self.len;
         let mut previous = None;
-        let mut missing = self.columns.len();
         if cursor.enter(b'}') {
+            let (line, mut at) = (cursor.text(), cursor.pos);
             loop {
-                match self.keys.read(previous, cursor, &mut context.scratch)? {
-                    Found::Known(at) if Some(at) == self.reserved => self.unknown(cursor, context, false)?,
-                    Found::Known(at) => {
-                        let column = &mut self.columns[at];
-                        if column.len() > self.len {
-                            column.truncate(self.len);
-                            context.exact = false;
-                            missing += 1;
-                        }
-                        missing -= 1;
-                        column.decode(cursor, context)?;
-                        previous = Some(at);
+                let usual = self.keys.predicted(previous, line.as_bytes(), at);
+                match usual.and_then(|(key, value)| Some((key, self.columns.get_mut(key)?.decode_usual(row, line, value)?))) {
+                    Some((key, end)) => (previous, at) = (Some(key), end),
+                    None => {
+                        cursor.pos = at;
+                        previous = self.decode_field(previous, cursor, context)?;
+                        at = cursor.pos;
                     }
-                    Found::Unknown => {
-                        let usable = self.could_be_column(&context.scratch);
-                        self.unknown(cursor, context, usable)?;
-                    }
-                    Found::Unnameable => self.unknown(cursor, context, false)?,
                 }
-                if !cursor.more(b'}', "',' or '}'")? {
-                    break;
+                match line.as_bytes().get(at..at + 2) {
+                    Some(b",\"") => at += 1,
+                    _ => {
+                        cursor.pos = at;
+                        if !cursor.more(b'}', "',' or '}'")? {
+                            break;
+                        }
+                        at = cursor.pos;
+                    }
                 }
             }
         }
-        if missing > 0 {
-            self.end_row(true);
-        } else {
-            self.len += 1;
-            self.valid.append_non_null();
-        }
+        self.len += 1;
         Ok(())
+    }
+
+    /// Decodes the field at the cursor, whatever it is. Returns the key before the next one.
+    #[inline(never)]
+    fn decode_field(
+        &mut self,
+        previous: Option<usize>,
+        cursor: &mut Cursor<'_>,
+        context: &mut Context,
+    ) -> Result<Option<usize>, Syntax> {
+        match self.keys.read(previous, cursor, &mut context.scratch)? {
+            Found::Known(at) => {
+                let column = &mut self.columns[at];
+                match column.decode_usual(self.len, cursor.text(), cursor.pos) {
+                    Some(end) => cursor.pos = end,
+                    None => column.decode(self.len, cursor, context)?,
+                }
+                return Ok(Some(at));
+            }
+            Found::Unknown => {
+                // One such value is enough to know.
+                let usable = !context.new_field && self.could_be_column(&context.scratch);
+                self.unknown(cursor, context, usable)?;
+            }
+            Found::Unnameable => self.unknown(cursor, context, false)?,
+        }
+        Ok(previous)
     }
 
     /// Decodes the value at the cursor, which is not an object, as the only field: a [`crate::format::schema::BARE_FIELD`].
     pub fn decode_bare(&mut self, at: usize, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
-        self.columns[at].decode_apart(cursor, context)?;
-        self.end_row(true);
+        self.columns[at].decode(self.len, cursor, context)?;
+        self.len += 1;
         Ok(())
     }
 
@@ -355,8 +412,12 @@ impl Structs {
     }
 
     pub fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        let arrays = self.columns.iter_mut().map(Column::finish).collect::<Result<Vec<_>, _>>()?;
-        self.len = 0;
-        Ok(Arc::new(StructArray::try_new(self.fields.clone(), arrays, self.valid.finish())?))
+        let rows = std::mem::take(&mut self.len);
+        let mut finish = |column: &mut Column| {
+            column.resize(rows);
+            column.finish()
+        };
+        let arrays = self.columns.iter_mut().map(&mut finish).collect::<Result<Vec<_>, _>>()?;
+        Ok(Arc::new(StructArray::try_new(self.fields.clone(), arrays, self.nulls.finish(rows))?))
     }
 }

@@ -28,8 +28,8 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 impl Pattern {
-    fn new(text: String) -> Self {
-        let text = text.into_bytes().into_boxed_slice();
+    fn new(text: Vec<u8>) -> Self {
+        let text = text.into_boxed_slice();
         let mut padded = [0; 8];
         let len = text.len().min(8);
         padded[..len].copy_from_slice(&text[..len]);
@@ -38,7 +38,7 @@ impl Pattern {
     }
 
     /// Whether `bytes` start with this: for the usual short keys two loads, without a call.
-    #[inline]
+    #[inline(always)]
     fn starts(&self, bytes: &[u8]) -> bool {
         let len = self.text.len();
         match word(bytes, 0) {
@@ -54,7 +54,7 @@ impl Pattern {
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     keys: Vec<Key>,
-    index: HashMap<Box<str>, usize>,
+    index: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
     first: usize,
 }
 
@@ -81,41 +81,55 @@ impl Keys {
         let at = self.keys.len();
         // A key is written to a String: it cannot fail. An empty pattern would match everywhere, so it would have to be a quote at least.
         let quoted = serde_json::to_string(name).unwrap_or_else(|_| "\"".to_owned());
-        self.keys.push(Key { pattern: Pattern::new(format!("{quoted}:")), next: at + 1 });
+        self.keys.push(Key { pattern: Pattern::new(format!("{quoted}:").into_bytes()), next: at + 1 });
         self.index.insert(name.into(), at);
         at
     }
 
-    /// The index that is predicted after `previous`.
-    #[inline]
-    pub fn predict(&self, previous: Option<usize>) -> usize {
-        previous.map_or(self.first, |at| self.keys[at].next)
+    /// From now on this key is none of the known.
+    pub fn forget(&mut self, at: usize) {
+        // No UTF-8 has this byte.
+        self.keys[at].pattern = Pattern::new(vec![0xff]);
+        self.index.retain(|_, index| *index != at);
+    }
+
+    /// If the key at `at` is the one that is predicted after `previous`: its index, and where its value starts, or white space before it.
+    #[inline(always)]
+    pub fn predicted(&self, previous: Option<usize>, line: &[u8], at: usize) -> Option<(usize, usize)> {
+        let predicted = previous.map_or(self.first, |at| self.keys[at].next);
+        let pattern = &self.keys.get(predicted)?.pattern;
+        pattern.starts(line.get(at..)?).then(|| (predicted, at + pattern.text.len()))
     }
 
     /// Reads the next key and its colon; the cursor ends at the value.
     #[inline(always)]
     pub fn read(&mut self, previous: Option<usize>, cursor: &mut Cursor<'_>, scratch: &mut String) -> Result<Found, Syntax> {
-        let predicted = self.predict(previous);
-        if let Some(key) = self.keys.get(predicted)
-            && key.pattern.starts(cursor.rest())
-        {
-            cursor.pos += key.pattern.text.len();
+        if let Some((key, value)) = self.predicted(previous, cursor.bytes(), cursor.pos) {
+            cursor.pos = value;
             cursor.skip_space();
-            return Ok(Found::Known(predicted));
+            return Ok(Found::Known(key));
         }
         self.look_up(previous, cursor, scratch)
     }
 
+    /// As [`read`](Self::read), for a key that was not predicted.
     #[inline(never)]
-    fn look_up(&mut self, previous: Option<usize>, cursor: &mut Cursor<'_>, scratch: &mut String) -> Result<Found, Syntax> {
+    pub fn look_up(&mut self, previous: Option<usize>, cursor: &mut Cursor<'_>, scratch: &mut String) -> Result<Found, Syntax> {
         let key = cursor.key()?;
-        scratch.clear();
-        if !key.escaped {
-            scratch.push_str(key.raw);
-        } else if !unescape(key.raw, scratch) {
-            return Ok(Found::Unnameable);
-        }
-        let Some(&at) = self.index.get(scratch.as_str()) else {
+        let found = if key.escaped {
+            scratch.clear();
+            if !unescape(key.raw, scratch) {
+                return Ok(Found::Unnameable);
+            }
+            self.index.get(scratch.as_str())
+        } else {
+            self.index.get(key.raw)
+        };
+        let Some(&at) = found else {
+            if !key.escaped {
+                scratch.clear();
+                scratch.push_str(key.raw);
+            }
             return Ok(Found::Unknown);
         };
         match previous {

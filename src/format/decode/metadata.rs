@@ -4,18 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::{MapArray, StructArray};
-use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 
 use super::scan::{Cursor, Syntax};
-use super::values::Texts;
+use super::values::{Nulls, Texts};
 
 #[derive(Debug)]
 pub(crate) struct Metadata {
     keys: Texts,
     values: Texts,
     offsets: Vec<i32>,
-    valid: NullBufferBuilder,
+    nulls: Nulls,
 }
 
 /// The names inside a map, as the Parquet format gives them.
@@ -52,7 +52,7 @@ pub(crate) fn push_as_text(texts: &mut Texts, cursor: &mut Cursor<'_>) -> Result
 
 impl Metadata {
     pub fn new() -> Self {
-        Metadata { keys: Texts::new(), values: Texts::new(), offsets: vec![0], valid: NullBufferBuilder::new(0) }
+        Metadata { keys: Texts::new(), values: Texts::new(), offsets: vec![0], nulls: Nulls::default() }
     }
 
     #[inline]
@@ -60,31 +60,21 @@ impl Metadata {
         self.offsets.len() - 1
     }
 
-    #[inline]
-    pub fn push_null(&mut self) {
+    fn push_null(&mut self) {
+        self.nulls.push(self.len(), self.len() + 1);
         self.offsets.push(self.keys.len() as i32);
-        self.valid.append_null();
     }
 
-    pub fn truncate(&mut self, len: usize) {
-        if len < self.len() {
-            self.offsets.truncate(len + 1);
-            self.valid.truncate(len);
-        }
-        let entries = self.row_start();
-        self.keys.truncate(entries);
-        self.values.truncate(entries);
-    }
-
-    /// Cuts back to so many rows, or makes up for those that had no value.
+    /// Cuts back to so many rows, and drops what an unfinished row left behind, or makes up for those that had no value.
     #[inline(never)]
     pub fn resize(&mut self, rows: usize) {
-        self.truncate(rows);
-        let missing = rows - self.len();
-        if missing > 0 {
-            self.offsets.resize(rows + 1, self.keys.len() as i32);
-            self.valid.append_n_nulls(missing);
-        }
+        let len = self.len();
+        self.offsets.truncate(rows + 1);
+        let entries = self.row_start();
+        self.keys.resize(entries);
+        self.values.resize(entries);
+        self.offsets.resize(rows + 1, entries as i32);
+        if rows < len { self.nulls.truncate(rows) } else { self.nulls.push(len, rows) }
     }
 
     /// The first entry of the row that is being decoded.
@@ -112,7 +102,6 @@ impl Metadata {
         self.drop_duplicates();
         // Entries are fewer than the batch's bytes, which the decoder keeps within i32.
         self.offsets.push(self.keys.len() as i32);
-        self.valid.append_non_null();
         Ok(())
     }
 
@@ -139,8 +128,8 @@ impl Metadata {
         }
         let kept: Vec<(String, Option<String>)> =
             entries.into_iter().map(|(key, value)| (key.to_owned(), value.map(str::to_owned))).collect();
-        self.keys.truncate(start);
-        self.values.truncate(start);
+        self.keys.resize(start);
+        self.values.resize(start);
         for (key, value) in kept {
             self.keys.push(&key);
             match value {
@@ -151,9 +140,10 @@ impl Metadata {
     }
 
     pub fn finish(&mut self) -> Result<MapArray, ArrowError> {
+        let valid = self.nulls.finish(self.len());
         let (keys, values) = (self.keys.finish()?, self.values.finish()?);
         let entries = StructArray::try_new(entry_fields(), vec![Arc::new(keys), Arc::new(values)], None)?;
         let offsets = std::mem::replace(&mut self.offsets, vec![0]);
-        MapArray::try_new(entries_field(), OffsetBuffer::new(offsets.into()), entries, self.valid.finish(), false)
+        MapArray::try_new(entries_field(), OffsetBuffer::new(offsets.into()), entries, valid, false)
     }
 }

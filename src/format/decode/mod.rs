@@ -3,7 +3,9 @@
 //! Fast because it predicts: keys come in the order of the row before, so most are found by comparing bytes, and values go straight into the
 //! column's builder. What differs from the prediction costs a look-up, never correctness.
 
+mod chunk;
 mod column;
+mod envelope;
 pub(crate) mod keys;
 mod metadata;
 mod number;
@@ -19,9 +21,11 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use column::Context;
 pub(crate) use column::sentinel;
+pub(crate) use envelope::timestamp_of;
+use envelope::{read_double, read_int, read_timestamp};
 use keys::{Found, Keys};
 use metadata::Metadata;
-use scan::{Cursor, Syntax};
+use scan::{Cursor, Syntax, plain_end};
 use side::SideColumns;
 use values::{Texts, Values};
 
@@ -226,18 +230,27 @@ impl RowDecoder {
         let mut timestamp = None;
         let mut previous = None;
         if cursor.enter(b'}') {
+            let (line, mut at) = (cursor.text(), cursor.pos);
             loop {
-                match self.keys.read(previous, cursor, &mut self.context.scratch)? {
-                    Found::Known(at) => {
-                        self.value(ENVELOPE[at].1, cursor, &mut timestamp)?;
-                        previous = Some(at);
-                    }
-                    Found::Unknown | Found::Unnameable => {
-                        cursor.skip_value()?;
+                let usual = self.keys.predicted(previous, line.as_bytes(), at);
+                match usual.and_then(|(key, value)| Some((key, self.decode_usual(ENVELOPE[key].1, line, value, &mut timestamp)?)))
+                {
+                    Some((key, end)) => (previous, at) = (Some(key), end),
+                    None => {
+                        cursor.pos = at;
+                        previous = self.decode_field(previous, cursor, &mut timestamp)?;
+                        at = cursor.pos;
                     }
                 }
-                if !cursor.more(b'}', "',' or '}'")? {
-                    break;
+                match line.as_bytes().get(at..at + 2) {
+                    Some(b",\"") => at += 1,
+                    _ => {
+                        cursor.pos = at;
+                        if !cursor.more(b'}', "',' or '}'")? {
+                            break;
+                        }
+                        at = cursor.pos;
+                    }
                 }
             }
         }
@@ -245,7 +258,59 @@ impl RowDecoder {
         timestamp.unwrap_or(Err(LineError::NoTimestamp))
     }
 
-    #[inline]
+    /// Decodes a value of the usual form at `at`, and returns where it ends. `None`, with nothing done, for any other value, and where a column has more or
+    /// fewer rows.
+    #[inline(always)]
+    fn decode_usual(
+        &mut self,
+        slot: Slot,
+        line: &str,
+        at: usize,
+        timestamp: &mut Option<Result<i64, LineError>>,
+    ) -> Option<usize> {
+        let (bytes, row) = (line.as_bytes(), self.timestamps.len());
+        match slot {
+            Slot::Text(text) => {
+                let texts = &mut self.texts[text];
+                let usual = texts.len() == row && bytes.get(at) == Some(&b'"');
+                if usual { texts.push_plain(line, at + 1) } else { None }
+            }
+            Slot::Ignored if bytes.get(at) == Some(&b'"') => plain_end(bytes, at + 1),
+            Slot::Timestamp if timestamp.is_none() => {
+                let quoted = bytes.get(at..)?.first_chunk::<29>().filter(|quoted| quoted[0] == b'"' && quoted[28] == b'"')?;
+                *timestamp = Some(Ok(self.clock.canonical(quoted[1..28].first_chunk()?)?));
+                Some(at + 29)
+            }
+            Slot::Int(int) if self.ints[int].len() == row => {
+                let number = number::short(bytes, at)?;
+                self.ints[int].push(number.as_i64()?);
+                Some(number.end)
+            }
+            Slot::Double(double) if self.doubles[double].len() == row => {
+                let number = number::short(bytes, at)?;
+                self.doubles[double].push(number.as_f64());
+                Some(number.end)
+            }
+            _ => None,
+        }
+    }
+
+    /// Decodes the field at the cursor, whatever it is. Returns the key before the next one.
+    #[inline(never)]
+    fn decode_field(
+        &mut self,
+        previous: Option<usize>,
+        cursor: &mut Cursor<'_>,
+        timestamp: &mut Option<Result<i64, LineError>>,
+    ) -> Result<Option<usize>, Syntax> {
+        let Found::Known(at) = self.keys.read(previous, cursor, &mut self.context.scratch)? else {
+            cursor.skip_value()?;
+            return Ok(previous);
+        };
+        self.value(ENVELOPE[at].1, cursor, timestamp)?;
+        Ok(Some(at))
+    }
+
     fn value(
         &mut self,
         slot: Slot,
@@ -393,79 +458,4 @@ pub(crate) fn end(cursor: &mut Cursor<'_>) -> Result<(), Syntax> {
 #[inline]
 pub(crate) fn skip_fast(cursor: &mut Cursor<'_>) -> Result<(), Syntax> {
     if cursor.peek() == Some(b'"') { cursor.string().map(|_| ()) } else { cursor.skip_value().map(|_| ()) }
-}
-
-#[inline]
-fn read_timestamp(cursor: &mut Cursor<'_>, clock: &mut time::Clock) -> Result<Result<i64, LineError>, Syntax> {
-    let start = cursor.pos;
-    if cursor.peek() == Some(b'"')
-        && let Some(micros) = clock.parse(cursor.string()?.raw)
-    {
-        return Ok(Ok(micros));
-    }
-    cursor.pos = start;
-    cursor.skip_value()?;
-    Ok(Err(LineError::BadTimestamp { value: cursor.since(start).chars().take(64).collect() }))
-}
-
-#[inline]
-fn read_int(cursor: &mut Cursor<'_>) -> Result<Option<i64>, Syntax> {
-    if let Some(b'-' | b'0'..=b'9') = cursor.peek() {
-        let (number, text) = cursor.number()?;
-        return Ok(number.as_i64(text));
-    }
-    cursor.skip_value()?;
-    Ok(None)
-}
-
-#[inline]
-fn read_double(cursor: &mut Cursor<'_>) -> Result<Option<f64>, Syntax> {
-    match cursor.peek() {
-        Some(b'-' | b'0'..=b'9') => {
-            let (number, text) = cursor.number()?;
-            Ok(Some(number.as_f64(text).0).filter(|value| value.is_finite()))
-        }
-        Some(b'"') => Ok(sentinel(&cursor.string()?)),
-        _ => cursor.skip_value().map(|_| None),
-    }
-}
-
-/// The `timestamp` of a line that the decoder may accept, before it is decoded.
-///
-/// # Errors
-/// As the decoder's, as far as it reads: the first key of our own lines, all of a foreign line.
-pub(crate) fn timestamp_of(line: &str, clock: &mut time::Clock) -> Result<i64, LineError> {
-    const HEAD: &[u8] = b"{\"timestamp\":\"";
-    if let Some(rest) = line.as_bytes().strip_prefix(HEAD)
-        && let Some(bytes) = rest.first_chunk::<27>()
-        && rest.get(27) == Some(&b'"')
-        && let Some(micros) = clock.canonical(bytes)
-    {
-        return Ok(micros);
-    }
-    let mut cursor = Cursor::new(line);
-    let mut scratch = String::new();
-    let mut keys = Keys::new(["timestamp"]);
-    let mut timestamp = None;
-    cursor.skip_space();
-    if cursor.peek() != Some(b'{') {
-        cursor.skip_value()?;
-        end(&mut cursor)?;
-        return Err(LineError::NotAnObject);
-    }
-    if cursor.enter(b'}') {
-        loop {
-            if let Found::Known(_) = keys.read(None, &mut cursor, &mut scratch)? {
-                let found = read_timestamp(&mut cursor, clock)?;
-                timestamp.get_or_insert(found);
-            } else {
-                cursor.skip_value()?;
-            }
-            if !cursor.more(b'}', "',' or '}'")? {
-                break;
-            }
-        }
-    }
-    end(&mut cursor)?;
-    timestamp.unwrap_or(Err(LineError::NoTimestamp))
 }

@@ -3,6 +3,8 @@
 //! A [`Number`] goes from hand to hand by value: once its address is taken it lives in memory, where bytes that were stored one by one and are read
 //! as a word cost more than all the rest of reading a number.
 
+use super::chunk::{self, CHUNK};
+
 /// A number's text, taken apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Number {
@@ -41,12 +43,20 @@ const SEVENTEEN_DIGITS: u64 = 100_000_000_000_000_000;
 /// Doubles from here on have no fraction.
 const WHOLE_FROM: f64 = 9_007_199_254_740_992.0;
 
-/// The powers of ten of one to seven digits.
-const SMALL_POWERS: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+/// The powers of ten that 64 bits hold, but for the last.
+const TENS: [u64; MAX_DIGITS] = {
+    let mut tens = [1; MAX_DIGITS];
+    let mut at = 1;
+    while at < tens.len() {
+        tens[at] = tens[at - 1] * 10;
+        at += 1;
+    }
+    tens
+};
 
 /// The number that eight bytes of decimal digits are; in each byte only the low four bits count.
 #[inline(always)]
-fn eight_digits(word: u64) -> u64 {
+pub(super) fn eight_digits(word: u64) -> u64 {
     let pairs = (word & 0x0f0f_0f0f_0f0f_0f0f).wrapping_mul(2_561) >> 8;
     let fours = (pairs & 0x00ff_00ff_00ff_00ff).wrapping_mul(6_553_601) >> 16;
     (fours & 0x0000_ffff_0000_ffff).wrapping_mul(42_949_672_960_001) >> 32
@@ -70,7 +80,7 @@ fn digits(bytes: &[u8], mut at: usize, mut mantissa: u64) -> (u64, usize) {
         let count = others.trailing_zeros() / 8;
         // Digits move to the end of the word; zeros come before them.
         let value = eight_digits(word.checked_shl(64 - 8 * count).unwrap_or(0));
-        mantissa = mantissa.wrapping_mul(SMALL_POWERS[(count & 7) as usize]).wrapping_add(value);
+        mantissa = mantissa.wrapping_mul(TENS[(count & 7) as usize]).wrapping_add(value);
         return (mantissa, at + count as usize);
     }
     while let Some(byte @ b'0'..=b'9') = bytes.get(at) {
@@ -78,6 +88,126 @@ fn digits(bytes: &[u8], mut at: usize, mut mantissa: u64) -> (u64, usize) {
         at += 1;
     }
     (mantissa, at)
+}
+
+/// A number of the usual form: few digits, no exponent. A double holds it exactly, and so does an i64 if it has no fraction and is not `-0`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Short {
+    /// All digits as one integer, of at most 15 digits.
+    mantissa: u64,
+    /// How many of them are the fraction's.
+    places: usize,
+    negative: bool,
+    /// Where it ends in its line.
+    pub end: usize,
+}
+
+/// How much of a line is looked at for a number.
+const WINDOW: usize = 2 * CHUNK;
+
+/// The digits before the point of the number at the start of `window`: where they start, behind the sign, how many there are, and which bytes from there on are
+/// digits. `None` if there are none, or a zero before others.
+#[inline(always)]
+fn whole_part(window: &[u8; WINDOW], mut digits: u32) -> Option<(usize, usize, u32)> {
+    let negative = digits & 1 == 0;
+    if negative && window[0] != b'-' {
+        return None;
+    }
+    let start = usize::from(negative);
+    digits >>= start;
+    let whole = (!digits).trailing_zeros() as usize;
+    (whole > 0 && (window[start] != b'0' || whole == 1)).then_some((start, whole, digits))
+}
+
+/// Scans the number at `at`, if it is of the usual form: an integer of at most 15 digits, or at most eight digits before the point and as many behind it,
+/// together at most 14; and no exponent. `None` says nothing of what is there, which may be too near the end of the line.
+///
+/// Without a loop: all digits are found in one step, and turned into a number in one or two.
+#[inline(always)]
+pub(crate) fn short(line: &[u8], at: usize) -> Option<Short> {
+    let window = line.get(at..)?.first_chunk::<WINDOW>()?;
+    let (start, whole, digits) = whole_part(window, chunk::digits(window.first_chunk()?))?;
+    let first = word(window, start)?;
+    let (mantissa, places, len) = if window.get(start + whole) == Some(&b'.') {
+        let places = (!(digits >> (whole + 1))).trailing_zeros() as usize;
+        // The end of the fraction is in the chunk, too, or there may be more of it.
+        if whole > 8 || !(1..=8).contains(&places) || start + whole + 1 + places >= CHUNK {
+            return None;
+        }
+        let count = whole + places;
+        let mantissa = if count < 8 {
+            let before = u64::MAX >> (64 - 8 * whole);
+            eight_digits(((first & before) | ((first >> 8) & !before)) << (64 - 8 * count))
+        } else {
+            let fraction = word(window, start + whole + 1)?;
+            eight_digits(first << (64 - 8 * whole)) * TENS[places] + eight_digits(fraction << (64 - 8 * places))
+        };
+        (mantissa, places, start + count + 1)
+    } else if whole <= 8 {
+        (eight_digits(first << (64 - 8 * whole)), 0, start + whole)
+    } else if start + whole < CHUNK {
+        let rest = word(window, start + 8)?;
+        (eight_digits(first) * TENS[whole - 8] + eight_digits(rest << (64 - 8 * (whole - 8))), 0, start + whole)
+    } else {
+        return None;
+    };
+    let exponent = window[len] | 0x20 == b'e';
+    (!exponent).then_some(Short { mantissa, places, negative: start == 1, end: at + len })
+}
+
+/// Scans the decimal at `at` if it is as programs print most doubles: at most eight digits before the point, no exponent, and no more digits than a
+/// double's text has. Returns the nearest double, which holds it exactly in the sense of [`Number::as_f64`], and where it ends.
+#[inline(always)]
+pub(crate) fn long(line: &[u8], at: usize) -> Option<(f64, usize)> {
+    let window = line.get(at..)?.first_chunk::<WINDOW>()?;
+    let digits = chunk::digits(window.first_chunk()?) | chunk::digits(window.last_chunk()?) << CHUNK;
+    let (start, whole, digits) = whole_part(window, digits)?;
+    if whole > 8 || window[start + whole] != b'.' {
+        return None;
+    }
+    let places = (!(digits >> (whole + 1))).trailing_zeros() as usize;
+    let len = start + whole + 1 + places;
+    if places == 0 || whole + places > MAX_DIGITS || len >= WINDOW || window[len] | 0x20 == b'e' {
+        return None;
+    }
+    // The fraction by its last eight digits, those before them, and those before these; what is none of its digits counts as zeros.
+    let end = at + len;
+    let fraction = line.get(end.checked_sub(24)?..end)?;
+    let digits_of = |word: u64, count: usize| if count == 0 { 0 } else { eight_digits(word & (u64::MAX << (64 - 8 * count))) };
+    let last = places.min(8);
+    let middle = (places - last).min(8);
+    let mantissa = eight_digits(word(window, start)? << (64 - 8 * whole)) * TENS[places]
+        + digits_of(word(fraction, 0)?, places - last - middle) * TENS[16]
+        + digits_of(word(fraction, 8)?, middle) * TENS[8]
+        + digits_of(word(fraction, 16)?, last);
+    let value = if mantissa <= 1 << 53 {
+        mantissa as f64 / POWERS[places]
+    } else if mantissa < SEVENTEEN_DIGITS {
+        divided(mantissa, places)
+    } else {
+        return None;
+    };
+    Some((signed(value, start == 1), end))
+}
+
+#[inline(always)]
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk::<8>().map(|chunk| u64::from_le_bytes(*chunk))
+}
+
+impl Short {
+    /// The integer, if it is written as one. `-0` is none: its sign would be lost.
+    #[inline(always)]
+    pub fn as_i64(self) -> Option<i64> {
+        let value = self.mantissa as i64;
+        (self.places == 0 && !(self.negative && value == 0)).then_some(if self.negative { -value } else { value })
+    }
+
+    /// The nearest double. It holds the number exactly: see [`Number::as_f64`].
+    #[inline(always)]
+    pub fn as_f64(self) -> f64 {
+        signed(self.mantissa as f64 / POWERS[self.places], self.negative)
+    }
 }
 
 /// Scans a number at the start of `bytes`: the number and its length, or where a digit is missing.
@@ -154,15 +284,9 @@ impl Number {
             let magnitude = self.mantissa as f64;
             let scale = POWERS[self.exponent.unsigned_abs() as usize];
             let value = if self.exponent < 0 { magnitude / scale } else { magnitude * scale };
-            return (self.signed(value), true);
+            return (signed(value, self.negative), true);
         }
         self.as_f64_of_many_digits(text)
-    }
-
-    #[inline(always)]
-    fn signed(self, value: f64) -> f64 {
-        // A branch would wait for the division.
-        f64::from_bits(value.to_bits() | (u64::from(self.negative) << 63))
     }
 
     #[inline(never)]
@@ -170,7 +294,7 @@ impl Number {
         if self.digits <= MAX_DIGITS && (1..SEVENTEEN_DIGITS).contains(&self.mantissa) && (-27..0).contains(&self.exponent) {
             let value = divided(self.mantissa, self.exponent.unsigned_abs() as usize);
             if value < WHOLE_FROM {
-                return (self.signed(value), true);
+                return (signed(value, self.negative), true);
             }
         }
         self.as_f64_checked(text)
@@ -198,6 +322,12 @@ impl Number {
         };
         (value, exact)
     }
+}
+
+#[inline(always)]
+fn signed(magnitude: f64, negative: bool) -> f64 {
+    // A branch would wait for the division.
+    f64::from_bits(magnitude.to_bits() | (u64::from(negative) << 63))
 }
 
 /// The double that is nearest to `mantissa` / 10^`places`, for a mantissa that is not 0 and at most 27 places.
@@ -251,92 +381,5 @@ impl Decimal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn f64_of(text: &str) -> (f64, bool) {
-        let (number, len) = scan(text.as_bytes()).expect("a number");
-        assert_eq!(len, text.len());
-        number.as_f64(text.as_bytes())
-    }
-
-    #[test]
-    fn doubles_are_nearest_and_hold_what_texts_of_doubles_say() {
-        for (text, exact) in [
-            ("0.1", true),
-            ("1", true),
-            ("1.50", true),
-            ("1e23", true),
-            ("4.9406564584124654e-324", false),
-            ("5e-324", true),
-            ("1.7976931348623157e308", true),
-            ("0.1000000000000000001", false),
-            ("0.10000000000000000000000", true),
-            ("9007199254740992", true),
-            ("9007199254740993", false),
-            ("9007199254740994", true),
-            ("9007199254740993.0", false),
-            ("18446744073709551615", false),
-            ("18446744073709551616", true),
-            ("-18446744073709551616", true),
-            ("100000000000000000000", true),
-            ("100000000000000000001", false),
-            ("1e400", false),
-            ("-1e400", false),
-            ("1e-400", false),
-            ("0e400", true),
-            ("0e-99999999999999999999", true),
-            ("0.8414709848078965", true),
-            ("0.84147098480789651", true),
-            ("0.841470984807896512", false),
-            ("1.7976931348623155e+300", false),
-            ("1.7976931348623155e-300", true),
-            ("2.4703282292062327e-324", false),
-            ("9007199254740.9375", true),
-            ("1e99999999999999999999", false),
-        ] {
-            let (value, found) = f64_of(text);
-            let nearest: f64 = text.parse().expect("a number");
-            assert_eq!(value.to_bits(), nearest.to_bits(), "{text}");
-            assert_eq!(found, exact, "{text}");
-        }
-        assert!(f64_of("-0").0.is_sign_negative() && f64_of("-0").1);
-        assert!(f64_of("-0.0").0.is_sign_negative() && f64_of("-0e5").1);
-    }
-
-    #[test]
-    fn a_division_of_many_digits_gives_the_nearest_double() {
-        let mut random = fastrand::Rng::with_seed(11);
-        for round in 0..400_000 {
-            // Halves between two doubles, which must go to the even one, too.
-            let mantissa = match round % 4 {
-                0 => random.u64(1 << 52..SEVENTEEN_DIGITS),
-                1 => random.u64(1..1 << 53),
-                2 => (random.u64(1 << 52..1 << 53) * 2 + 1).min(SEVENTEEN_DIGITS - 1),
-                _ => FIVES[random.usize(0..24)].saturating_mul(random.u64(1..9)).min(SEVENTEEN_DIGITS - 1),
-            };
-            let places = random.usize(1..=27);
-            let expected: f64 = format!("{mantissa}e-{places}").parse().expect("a number");
-            assert_eq!(divided(mantissa, places).to_bits(), expected.to_bits(), "{mantissa}e-{places}");
-        }
-    }
-
-    #[test]
-    fn integers_keep_every_bit_or_are_refused() {
-        let int = |text: &str| scan(text.as_bytes()).expect("a number").0.as_i64(text.as_bytes());
-        assert_eq!(int("9223372036854775807"), Some(i64::MAX));
-        assert_eq!(int("-9223372036854775808"), Some(i64::MIN));
-        for refused in
-            ["9223372036854775808", "-9223372036854775809", "-0", "1.0", "1e2", "99999999999999999999", "18446744073709551617"]
-        {
-            assert_eq!(int(refused), None, "{refused}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_number_is_refused() {
-        for text in ["-", "-a", "1.", "1.e5", "1e", "1e+", ".5", "+1", ""] {
-            assert!(scan(text.as_bytes()).is_err(), "{text}");
-        }
-    }
-}
+#[path = "number_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! A strict JSON scanner (RFC 8259) over one line. It borrows, never recurses, and accepts exactly what serde_json accepts as a raw value.
 
+use super::chunk::{self, CHUNK};
 use super::number::{self, Number};
 
 /// Where a line stops being JSON, and what would have been valid there.
@@ -30,25 +31,15 @@ pub(crate) struct Cursor<'a> {
     pub pos: usize,
 }
 
-const ONES: u64 = u64::MAX / 255;
-const HIGHS: u64 = ONES << 7;
-
 /// The first byte from `at` on that ends a plain run of a string: a quote, a backslash or a control character; the length if there is none.
-///
-/// Eight bytes at a time: each test has its high bit set in the lanes that match, and is exact up to its first match.
-#[inline]
+#[inline(always)]
 fn run_end(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*chunk);
-        let (quote, slash) = (word ^ (ONES * u64::from(b'"')), word ^ (ONES * u64::from(b'\\')));
-        let hits = ((quote.wrapping_sub(ONES) & !quote)
-            | (slash.wrapping_sub(ONES) & !slash)
-            | (word.wrapping_sub(ONES * 0x20) & !word))
-            & HIGHS;
-        if hits != 0 {
-            return at + (hits.trailing_zeros() / 8) as usize;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<CHUNK>()) {
+        let ends = chunk::string_ends(chunk);
+        if ends != 0 {
+            return at + ends.trailing_zeros() as usize;
         }
-        at += 8;
+        at += CHUNK;
     }
     while let Some(byte) = bytes.get(at) {
         if matches!(byte, b'"' | b'\\' | 0..0x20) {
@@ -59,13 +50,34 @@ fn run_end(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// Where the string without escapes ends whose text starts at `at`, behind its quote. `None` for any other string.
+#[inline(always)]
+pub(crate) fn plain_end(line: &[u8], at: usize) -> Option<usize> {
+    let end = run_end(line, at);
+    (line.get(end) == Some(&b'"')).then_some(end + 1)
+}
+
+/// The `true` or `false` at `at`, and where it ends. Without a branch between the two: which comes is seldom to be guessed.
+#[inline(always)]
+pub(crate) fn plain_bool(line: &[u8], at: usize) -> Option<(bool, usize)> {
+    let word = u32::from_le_bytes(*line.get(at..)?.first_chunk()?);
+    let is_true = word == u32::from_le_bytes(*b"true");
+    let is_false = (word == u32::from_le_bytes(*b"fals")) & (line.get(at + 4) == Some(&b'e'));
+    (is_true | is_false).then_some((is_true, at + 4 + usize::from(is_false)))
+}
+
 impl<'a> Cursor<'a> {
-    #[inline]
+    #[inline(always)]
     pub fn new(text: &'a str) -> Self {
         Cursor { text, pos: 0 }
     }
 
-    #[inline]
+    #[inline(always)]
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    #[inline(always)]
     pub fn bytes(&self) -> &'a [u8] {
         self.text.as_bytes()
     }

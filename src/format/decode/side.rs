@@ -38,19 +38,23 @@ impl SideColumns {
     pub fn decode(&mut self, cursor: &mut Cursor<'_>, context: &mut Context) -> Result<(), Syntax> {
         let outer = std::mem::replace(&mut context.exact, true);
         let start = cursor.pos;
-        match (&mut self.structs, cursor.peek(), self.bare) {
-            (Some(structs), Some(b'{'), _) => structs.decode(cursor, context)?,
-            (Some(structs), Some(byte), Some(bare)) if byte != b'n' => structs.decode_bare(bare, cursor, context)?,
-            (structs, first, _) => {
+        let first = cursor.peek();
+        match (&mut self.structs, first, self.bare) {
+            (Some(structs), Some(b'{'), _) => {
+                structs.make_up(self.rows);
+                structs.decode(cursor, context)?;
+            }
+            (Some(structs), Some(byte), Some(bare)) if byte != b'n' => {
+                structs.make_up(self.rows);
+                structs.decode_bare(bare, cursor, context)?;
+            }
+            _ => {
                 let skipped = cursor.skip_value()?;
                 context.exact = skipped.null;
                 // An object's keys are enclosed by it; a bare value by the struct that would hold it.
                 let depth = if first == Some(b'{') { 0 } else { 1 };
                 let could_be_column = skipped.scalar_depth.is_some_and(|below| depth + below <= MAX_DEPTH);
                 context.new_field |= could_be_column && (first == Some(b'{') || !self.never_bare);
-                if let Some(structs) = structs {
-                    structs.end_row(false);
-                }
             }
         }
         if !context.exact {
@@ -66,17 +70,17 @@ impl SideColumns {
     #[inline(never)]
     pub fn resize(&mut self, rows: usize) {
         if let Some(structs) = &mut self.structs {
-            structs.truncate(rows);
-            for _ in self.rows..rows {
-                structs.end_row(false);
-            }
+            structs.resize(rows);
         }
-        self.raw.truncate(rows);
+        if self.raw.len() > rows {
+            self.raw.resize(rows);
+        }
         self.rows = rows;
     }
 
     /// The struct, if any field is settled, and the raw JSON.
     pub fn finish(&mut self) -> Result<(Option<ArrayRef>, StringArray), ArrowError> {
+        self.resize(self.rows);
         self.raw.resize(self.rows);
         self.rows = 0;
         Ok((self.structs.as_mut().map(Structs::finish).transpose()?, self.raw.finish()?))

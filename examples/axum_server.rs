@@ -15,6 +15,7 @@ use axum::{Json, Router};
 use linfa::prelude::{Fit, Predict};
 use linfa_linear::{FittedLinearRegression, LinearRegression};
 use ndarray::Array2;
+use predlog::record::MAX_ID_BYTES;
 use predlog::{Config, Logger, Outcome, Prediction};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
@@ -80,7 +81,9 @@ async fn predict(State(app): State<App>, headers: HeaderMap, Json(wine): Json<Wi
     let mut prediction = Prediction::new(MODEL_NAME, MODEL_VERSION, &wine, &quality)
         .status_code(200)
         .latency_ms(start.elapsed().as_secs_f64() * 1e3);
-    if let Some(id) = headers.get("x-request-id").and_then(|id| id.to_str().ok()) {
+    let id = headers.get("x-request-id").and_then(|id| id.to_str().ok());
+    // One that no prediction can have is a client's mistake, and no reason not to log what it asked.
+    if let Some(id) = id.filter(|id| (1..=MAX_ID_BYTES).contains(&id.len())) {
         prediction = prediction.id(id);
     }
     // Never blocks and never fails the request; a drop is counted in the report.

@@ -252,3 +252,60 @@ fn check_finds_a_damaged_store() {
     let (code, _, errors) = run(&["check", "--config", &config(dir.path(), "")]);
     assert!(code == Some(1) && errors.contains("error: store: "), "{errors}");
 }
+
+#[test]
+fn check_tries_what_a_brokers_mode_needs_beside_the_brokers() {
+    let dir = tempfile::tempdir().unwrap();
+    let in_the_way = dir.path().join("file");
+    std::fs::write(&in_the_way, "no directory").unwrap();
+    let more = format!(
+        "[kafka]\nbrokers = \"127.0.0.1:9\"\nformat = \"avro\"\nregistry.url = \"http://127.0.0.1:9\"\nfallback.dir = {:?}\n[upload]\nurl = \"file://{}\"",
+        dir.path().join("fallback"),
+        in_the_way.display()
+    );
+    let file = config(dir.path(), &more);
+    let Output { status, stdout, stderr } = predlog(&["check", "--config", &file]).env("PREDLOG_MODE", "kafka").output().unwrap();
+    let (out, errors) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert_eq!(status.code(), Some(1), "{out}{errors}");
+    assert!(out.contains("backlog:   what direct mode has left in "), "{out}");
+    for said in ["error: brokers: ", "error: registry: kafka.registry.url=http://127.0.0.1:9: ", "error: bucket: "] {
+        assert!(errors.contains(said), "{said}: {errors}");
+    }
+}
+
+#[test]
+fn one_of_several_sinks_is_audited_and_replayed_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let sinks = "[[sinks]]\ntype = \"sqlite\"\nname = \"recent\"\n[[sinks]]\ntype = \"parquet\"\n";
+    let file = config(dir.path(), sinks);
+    let mut serving = Serving::start(&dir.path().join("data"), &[("PREDLOG_CONFIG", &file)]);
+    serving.post(r#"{"model_name":"wine","inputs":{"a":1}}"#);
+    serving.signal(Signal::TERM);
+    assert!(serving.end().0.success());
+    for sink in ["recent", "parquet"] {
+        let (code, out, errors) = run(&["audit", "--config", &file, "--sink", sink]);
+        assert!(code == Some(0) && out.contains("complete: 1 accepted"), "{sink}: {out}{errors}");
+        let (code, out, errors) = run(&["replay", "--config", &file, "--sink", sink, "--dry-run"]);
+        assert!(code == Some(0) && out.contains("left=0"), "{sink}: {out}{errors}");
+    }
+    // It is the sink's own table that was looked at.
+    let db = dir.path().join("data/sinks/recent/predictions.db");
+    Connection::open(&db).unwrap().execute("DELETE FROM predictions", []).unwrap();
+    assert_eq!(run(&["audit", "--config", &file, "--sink", "recent"]).0, Some(1));
+    assert_eq!(run(&["audit", "--config", &file]).0, Some(0));
+    let (code, _, errors) = run(&["audit", "--config", &file, "--sink", "recnt"]);
+    assert!(code == Some(2) && errors.contains("--sink=\"recnt\"") && errors.contains("\"recent\", \"parquet\""), "{errors}");
+}
+
+#[test]
+fn migrate_looks_at_the_section_of_where_it_sends() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = config(
+        dir.path(),
+        "[kafka]\npacking = \"ndjson\"\n[kafka.properties]\nacks = 1\n[nats]\nsubject = \"a b\"\n[[sinks]]\ntype = \"sqlite\"",
+    );
+    for (to, said) in [("kafka", ["kafka.packing=", "kafka.properties.\"acks\""]), ("nats", ["nats.subject=", "\"a b\""])] {
+        let (code, _, errors) = run(&["migrate", "--from", "sqlite:nowhere.db", "--to", to, "--config", &file]);
+        assert!(code == Some(2) && said.iter().all(|said| errors.contains(said)), "{to}: {errors}");
+    }
+}

@@ -151,6 +151,17 @@ async fn what_is_not_kept_leaves_a_mark_that_says_why() {
     );
 }
 
+#[tokio::test]
+async fn a_body_whose_coding_is_none_is_kept() {
+    let logged = Logged::new();
+    let headers = [("content-type", "application/json"), ("content-encoding", "Identity")];
+    let app = Router::new().route("/", post(move |body: Bytes| async move { (headers, body) })).layer(logged.layer());
+    let request = headers.iter().fold(Request::post("/"), |request, (name, value)| request.header(*name, *value));
+    call(&app, request.body("[1]".into()).unwrap()).await;
+    let row = logged.only_row();
+    assert_eq!((&row["inputs"], &row["outputs"]), (&json!([1]), &json!([1])));
+}
+
 /// A response that gives what the test sends it, when it sends it.
 fn streamed(content_type: &'static str) -> (Router, mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>) {
     let (sender, receiver) = mpsc::channel(1);

@@ -297,7 +297,7 @@ async fn a_full_queue_says_from_which_row_on_and_takes_them_later() {
     assert_eq!((rejected["index"].as_u64(), &rejected["rest"]), (Some(accepted as u64), &json!(true)));
     web.store.fail_with(None);
     support::process::wait_until("the queue is empty again", Duration::from_secs(20), || web.logger.snapshot().queue_bytes == 0);
-    // The rest is sent again, first with the same key: an answer that is not 202 is not remembered, so the key is free.
+    // The rest is sent again, first with the same key, which is free for another body: not all of its rows were taken.
     let (mut sent, mut headers) = (accepted, vec![("idempotency-key", "k")]);
     while sent < rows.len() {
         let end = rows.len().min(sent + 500);
@@ -309,6 +309,33 @@ async fn a_full_queue_says_from_which_row_on_and_takes_them_later() {
     let stored = web.stored();
     let ids: Vec<_> = stored.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(ids, (0..40_000).map(|index| index.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_request_that_met_a_full_queue_goes_on_where_it_was_when_it_is_repeated() {
+    let web = stuck(Overflow::Drop);
+    let mut rows: Vec<String> = (0..40_000).map(|index| row(&index.to_string())).collect();
+    rows.insert(1, "{}".to_owned());
+    let (key, body) = ([("idempotency-key", "k")], rows.join("\n"));
+    let first = web.post(NDJSON, &key, body.clone()).await;
+    assert!(first.status != StatusCode::ACCEPTED && first.accepted() > 0, "{}", first.status);
+    // As a client does that knows nothing of rows: the same again, until it is taken.
+    let mut answers = vec![first];
+    web.store.fail_with(None);
+    while answers.last().unwrap().status != StatusCode::ACCEPTED {
+        support::process::wait_until("the queue is empty", Duration::from_secs(20), || web.logger.snapshot().queue_bytes == 0);
+        answers.push(web.post(NDJSON, &key, body.clone()).await);
+    }
+    answers.push(web.post(NDJSON, &key, body).await);
+    let [.., last, again] = &answers[..] else { panic!("two answers") };
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    assert_eq!(again.body, last.body);
+    let ids: Vec<_> = (0..40_000).map(|index| index.to_string()).collect();
+    assert_eq!((last.accepted(), &last.body["ids"]), (40_000, &json!(ids)));
+    let rejected = last.body["rejected"].as_array().unwrap();
+    assert_eq!((rejected.len(), &rejected[0]["index"]), (1, &json!(1)));
+    let stored: Vec<_> = web.stored().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(stored, ids);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod support;
 
+use bytesize::ByteSize;
 use predlog::Logger;
 use predlog::config::ServerSettings;
 use predlog::server::{State, serve};
@@ -51,6 +52,13 @@ async fn read_all(stream: &mut TcpStream) -> String {
     String::from_utf8(text).unwrap()
 }
 
+/// The start of an answer.
+async fn read_some(stream: &mut TcpStream) -> String {
+    let mut text = vec![0; 64];
+    let len = stream.read(&mut text).await.unwrap();
+    String::from_utf8(text[..len].to_vec()).unwrap()
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_finish_is_cut() {
     let server = start(ServerSettings { read_timeout: Duration::from_millis(100), ..ServerSettings::default() }).await;
@@ -77,6 +85,55 @@ async fn slow_clients_do_not_hold_the_probes() {
     let mut probe = TcpStream::connect(server.addr).await.unwrap();
     probe.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
     assert!(read_all(&mut probe).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn slow_clients_hold_up_no_other_unless_their_bodies_are_large() {
+    let server = start(ServerSettings { max_requests: 1, ..ServerSettings::default() }).await;
+    let mut slow = Vec::new();
+    for _ in 0..10 {
+        let mut client = TcpStream::connect(server.addr).await.unwrap();
+        client.write_all(format!("{}{}", head(1_000_000), &ROW[..5]).as_bytes()).await.unwrap();
+        slow.push(client);
+    }
+    let quick = format!("{}{}", head(ROW.len()).replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n"), ROW);
+    let mut good = TcpStream::connect(server.addr).await.unwrap();
+    good.write_all(quick.as_bytes()).await.unwrap();
+    assert!(read_all(&mut good).await.starts_with("HTTP/1.1 202"));
+    // One that has much in memory takes the only place, and gives it to the next.
+    let rest = format!("{}{}", &ROW[5..], " ".repeat(1_000_000 - ROW.len()));
+    for client in &mut slow[..2] {
+        client.write_all(rest.as_bytes()).await.unwrap();
+        assert!(read_some(client).await.starts_with("HTTP/1.1 202"));
+    }
+    assert_eq!(server.logger.snapshot().accepted, 3);
+}
+
+#[tokio::test]
+async fn a_client_that_is_refused_sees_why_also_while_it_is_sending() {
+    let server = start(ServerSettings { max_body: ByteSize::kib(64), ..ServerSettings::default() }).await;
+    let sent = vec![b' '; 8 << 20];
+    for (head, status) in [
+        (head(sent.len()), "413"),
+        (head(sent.len()).replace(&format!("content-length: {}", sent.len()), "transfer-encoding: chunked"), "413"),
+        (head(sent.len()).replace("application/json", "text/plain"), "415"),
+    ] {
+        let mut client = TcpStream::connect(server.addr).await.unwrap();
+        client.write_all(head.as_bytes()).await.unwrap();
+        // Much more than the buffers on the way hold.
+        if head.contains("chunked") {
+            client.write_all(format!("{:x}\r\n", sent.len()).as_bytes()).await.unwrap();
+            client.write_all(&sent).await.unwrap();
+            client.write_all(b"\r\n0\r\n\r\n").await.unwrap();
+        } else {
+            client.write_all(&sent).await.unwrap();
+        }
+        assert!(read_some(&mut client).await.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+    }
+    // One that asks first is told at once.
+    let mut asks = TcpStream::connect(server.addr).await.unwrap();
+    asks.write_all(head(1 << 20).replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n").as_bytes()).await.unwrap();
+    assert!(read_some(&mut asks).await.starts_with("HTTP/1.1 413"));
 }
 
 #[tokio::test]

@@ -118,9 +118,10 @@ pub fn audit(target: &Target, window: Window, progress: &mut dyn FnMut(u64)) -> 
             .notes
             .push(format!("{copies} messages are copies of others, as replays leave them: whoever stores the topic keeps one"));
     }
-    let kept = [("dead-letter", "records that no column could take"), ("damaged", "spool segments with damaged frames")];
+    let kept =
+        [("dead-letter", "records that no broker, or no column, could take"), ("damaged", "spool segments with damaged frames")];
     for (name, what) in kept {
-        if let Some(path) = directory.as_ref().map(|dir| dir.join(name)).filter(|path| path.exists()) {
+        if let Some(path) = directory.as_ref().map(|dir| dir.join(name)).filter(|path| has_records(path)) {
             report.notes.push(format!("{} has {what}: they are in no table", path.display()));
         }
     }
@@ -129,6 +130,12 @@ pub fn audit(target: &Target, window: Window, progress: &mut dyn FnMut(u64)) -> 
         report.problems.append(&mut run.unreadable);
     }
     Ok(report)
+}
+
+/// Whether anything but a replay's lock and state lies there.
+fn has_records(dir: &Path) -> bool {
+    let records = |name: &std::ffi::OsStr| [".zst", ".ndjson"].iter().any(|end| name.to_string_lossy().ends_with(end));
+    std::fs::read_dir(dir).is_ok_and(|entries| entries.flatten().any(|entry| records(&entry.file_name())))
 }
 
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {

@@ -1,6 +1,6 @@
 //! `predlog audit`: whether every accepted record is stored once.
 
-use super::{FAILED, load, say};
+use super::{FAILED, load, of_sink, say};
 use crate::audit::{self, Target, Window};
 use crate::clock::Timestamp;
 use crate::config::Mode;
@@ -22,6 +22,9 @@ pub(super) struct Arguments {
     /// Audit the bucket of upload.url; what waits for its upload in direct.dir counts as pending
     #[arg(long, conflicts_with = "from")]
     bucket: bool,
+    /// Audit this one of [[sinks]]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "bucket"])]
+    sink: Option<String>,
     /// Only the hours from the one of this time on, RFC 3339
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
     since: Option<Timestamp>,
@@ -51,7 +54,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
 
 fn target(arguments: Arguments) -> Result<Target, Error> {
     let Some(from) = arguments.from else {
-        let config = load(arguments.config, None, None)?;
+        let config = of_sink(load(arguments.config, None, None)?, arguments.sink.as_deref())?;
         if !arguments.bucket {
             return Ok(match config.mode {
                 Mode::Direct => Target::Directory(config.direct.dir),

@@ -2,7 +2,8 @@
 
 use super::serve::place;
 use super::{FAILED, say};
-use crate::config::{Config, Mode, Store};
+use crate::config::kafka::Format;
+use crate::config::{Backlog, Config, Mode, Store};
 use crate::error::{Error, ErrorKind};
 use crate::logger::Durability;
 use crate::modes::fanout;
@@ -53,16 +54,20 @@ fn try_all(config: &Config, key: &str, tried: &mut Tried) -> Result<(), Error> {
             if usable {
                 tried.note("store", store(config));
             }
-            if config.upload.url.is_some() {
-                tried.note("bucket", bucket(config)?);
-            }
         }
         Mode::Kafka => {
             tried.note("brokers", crate::sink::kafka::check(&config.kafka, config.ledger.enabled, ANSWER_WITHIN));
+            if config.kafka.format == Format::Avro {
+                tried.note("registry", crate::sink::kafka::check_registry(&config.kafka.registry));
+            }
         }
         Mode::Nats => {
             tried.note("servers", crate::sink::nats::check(&config.nats, config.ledger.enabled, ANSWER_WITHIN));
         }
+    }
+    // A broker's mode uploads what direct mode has left.
+    if config.upload.url.is_some() {
+        tried.note("bucket", bucket(config)?);
     }
     Ok(())
 }
@@ -96,7 +101,19 @@ fn plan(config: &Config) -> String {
         Mode::Kafka => plan_kafka(config),
         Mode::Nats => plan_nats(config),
     };
-    format!("{wheres}queue:     {queue}\nlistens:   {}\n", config.server.addr)
+    format!("{wheres}{}queue:     {queue}\nlistens:   {}\n", plan_backlog(config), config.server.addr)
+}
+
+/// What becomes of what direct mode has left, in a broker's mode.
+fn plan_backlog(config: &Config) -> String {
+    let dir = config.direct.dir.display();
+    match (config.mode, config.direct.backlog, &config.upload.url) {
+        (Mode::Kafka, Backlog::Kafka, _) => format!("backlog:   what direct mode has left in {dir} goes to the topic\n"),
+        (Mode::Kafka | Mode::Nats, Backlog::Upload, Some(url)) => {
+            format!("backlog:   what direct mode has left in {dir} is uploaded to {url}\n")
+        }
+        _ => String::new(),
+    }
 }
 
 fn plan_kafka(config: &Config) -> String {

@@ -1,7 +1,7 @@
 //! `predlog migrate`: a store's history to somewhere else.
 
 use super::{FAILED, load, say};
-use crate::config::{Config, Mode};
+use crate::config::{Backlog, Config, Mode};
 use crate::error::{Error, ErrorKind};
 use crate::logger::builder::make_home;
 use crate::modes;
@@ -86,17 +86,26 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut config = load(arguments.config, None, None)?;
     match arguments.to {
         To::Kafka => {
-            config.mode = Mode::Kafka;
+            go_to(&mut config, Mode::Kafka)?;
             let target = format!("kafka {} {}", config.kafka.brokers, config.kafka.topic);
             send(&config, &arguments.from, "kafka", &target)
         }
         To::Nats => {
-            config.mode = Mode::Nats;
+            go_to(&mut config, Mode::Nats)?;
             let target = format!("nats {} {}", config.nats.servers, config.nats.subject);
             send(&config, &arguments.from, "nats", &target)
         }
         To::Upload => upload(&config, &arguments.from),
     }
+}
+
+/// The section of a mode that the configuration may not have is not looked at when it is read.
+fn go_to(config: &mut Config, mode: Mode) -> Result<(), Error> {
+    config.mode = mode;
+    // History goes to one place.
+    config.sinks.clear();
+    config.direct.backlog = Backlog::default();
+    config.validate()
 }
 
 fn send(config: &Config, from: &From, name: &str, target: &str) -> Result<ExitCode, Error> {

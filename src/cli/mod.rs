@@ -13,6 +13,7 @@ mod signals;
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
+use crate::modes::fanout;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -155,6 +156,17 @@ fn load(path: Option<PathBuf>, addr: Option<SocketAddr>, dir: Option<PathBuf>) -
     }
     config.validate()?;
     Ok(config)
+}
+
+/// What `--sink` names: one of `[[sinks]]`, as if it were the only one.
+fn of_sink(config: Config, name: Option<&str>) -> Result<Config, Error> {
+    let Some(name) = name else { return Ok(config) };
+    let mut sinks = fanout::each(&config);
+    sinks.find_map(|(known, sink)| (known == name).then_some(sink)).ok_or_else(|| {
+        let names: Vec<String> = fanout::each(&config).map(|(known, _)| format!("{known:?}")).collect();
+        let known = if names.is_empty() { "there are none".to_owned() } else { names.join(", ") };
+        Error::new(ErrorKind::Config, format!("--sink={name:?}: expected the name of one of [[sinks]]: {known}"))
+    })
 }
 
 /// Writes to standard output. Nobody reading it (`predlog serve | head -1`) is no reason to stop.

@@ -1,6 +1,6 @@
 //! `predlog replay`: dead letters once more.
 
-use super::{FAILED, load, say};
+use super::{FAILED, load, of_sink, say};
 use crate::config::{Config, Mode};
 use crate::error::{Error, ErrorKind};
 use crate::logger::builder::make_home;
@@ -31,13 +31,16 @@ pub(super) struct Arguments {
     /// The configuration file (else the file that PREDLOG_CONFIG names, else the defaults)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The dead letters of this one of [[sinks]], instead of those of the mode
+    #[arg(long, value_name = "NAME")]
+    sink: Option<String>,
     /// Say what there is, and send nothing
     #[arg(long)]
     dry_run: bool,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
-    let mut config = load(arguments.config, None, None)?;
+    let mut config = of_sink(load(arguments.config, None, None)?, arguments.sink.as_deref())?;
     let dir = dir_of(&config).to_owned();
     let mut tell = |line: &str| eprintln!("{line}");
     let replayed = if arguments.dry_run {

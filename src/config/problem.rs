@@ -7,8 +7,11 @@ use figment::value::Value;
 /// A name that is one slip of the keyboard, or of memory, away.
 pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (given.len() / 3).clamp(1, 4);
+    let length = given.chars().count();
     known
         .into_iter()
+        // Compared letter by letter only where that may end well: `given` may be a stranger's, and megabytes long.
+        .filter(|name| name.chars().count().abs_diff(length) <= allowed)
         .map(|name| (strsim::damerau_levenshtein(&given.to_ascii_lowercase(), &name.to_ascii_lowercase()), name))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
@@ -122,5 +125,7 @@ mod tests {
         assert_eq!(nearest("MaxBytes", known), Some("max_bytes"));
         assert_eq!(nearest("mxa_age", known), Some("max_age"));
         assert_eq!(nearest("compression", known), None);
+        // Comparing this letter by letter would take gigabytes.
+        assert_eq!(nearest(&"max_rows".repeat(4 << 20), known), None);
     }
 }

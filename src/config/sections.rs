@@ -78,7 +78,7 @@ pub struct ServerSettings {
     pub addr: SocketAddr,
     /// The largest body, after decompression.
     pub max_body: ByteSize,
-    /// Requests that are worked on at one time; more wait.
+    /// Requests that are worked on, or have more than 64 KiB of their body in memory, at one time; more wait.
     pub max_requests: usize,
     /// The longest that a client may take to send a request.
     #[serde(with = "humantime_serde")]

@@ -37,7 +37,7 @@ impl Capture {
     pub(super) fn of(headers: &HeaderMap, limit: usize) -> Self {
         let omitted = if !is_json(headers) {
             Some("not_json")
-        } else if headers.contains_key(CONTENT_ENCODING) {
+        } else if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             Some("encoded")
         } else {
             None

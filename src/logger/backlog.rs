@@ -246,8 +246,8 @@ impl Backlog {
                     self.current = Some(stored.and_then(|stored| Current::open(segment, stored)).map_err(read)?);
                 }
             }
-            // A process died before its first frame was whole: nothing in it was ever owned. Other damage is kept to be looked at.
-            None if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() == 0) => {
+            // Other damage is kept to be looked at.
+            None if spool::holds_nothing(&path).map_err(read)? => {
                 std::fs::remove_file(&path).map_err(|error| SinkError::io("spool", "remove", &path, &error))?;
             }
             None => {

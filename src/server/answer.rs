@@ -3,14 +3,14 @@
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// Rejected rows that are listed; more are only counted, so that a body of garbage does not become an answer many times its size.
 const MAX_LISTED: usize = 1_000;
 
 /// `{"accepted":n,"ids":[…],"rejected":[…]}`.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Answer<'a> {
     /// Rows that were taken.
     pub(super) accepted: usize,
@@ -19,7 +19,7 @@ pub(super) struct Answer<'a> {
     /// Rows that were not.
     pub(super) rejected: Vec<Rejected>,
     /// Rejected rows that are not listed.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) rejected_unlisted: usize,
     /// Why the request as a whole was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,14 +27,14 @@ pub(super) struct Answer<'a> {
 }
 
 /// A row that was not taken.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Rejected {
     /// Its place in the request, from 0.
     index: usize,
     /// Why.
     error: String,
     /// It stands for this row and all after it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     rest: bool,
 }
 
@@ -46,6 +46,14 @@ impl<'a> Answer<'a> {
     /// Nothing was looked at.
     pub(super) fn refused(error: String) -> Self {
         Answer { error: Some(error), ..Answer::default() }
+    }
+
+    /// The answer to go on with, to the same request again, once there is room for the rows that it says were not taken.
+    pub(super) fn to_go_on(json: &[u8]) -> Self {
+        // It is what `to_json` made.
+        let mut answer: Self = serde_json::from_slice(json).unwrap_or_default();
+        answer.rejected.retain(|rejected| !rejected.rest);
+        answer
     }
 
     /// A row was taken.

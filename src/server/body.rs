@@ -3,13 +3,17 @@
 use super::error::Problem;
 use axum::body::Body;
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
-use bytes::Bytes;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName};
+use bytes::{Bytes, BytesMut};
 use bytesize::ByteSize;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::borrow::Cow;
 use std::io::Read;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// How rows stand in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,23 +68,67 @@ pub(super) fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<&'h 
     })
 }
 
+/// What a body may have in memory before it takes one of `server.max_requests`: clients that are slow to send a small one hold up nobody.
+const FREE_BYTES: usize = 64 * 1024;
+
+/// A body in memory, and its place among `server.max_requests`.
+pub(super) type Arrived = (Bytes, OwnedSemaphorePermit);
+
 /// Reads the body as it was sent.
-pub(super) async fn read(headers: &HeaderMap, body: Body, limit: ByteSize, timeout: Duration) -> Result<Bytes, Problem> {
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: &mut Body,
+    limit: ByteSize,
+    timeout: Duration,
+    places: &Arc<Semaphore>,
+) -> Result<Arrived, Problem> {
     let bytes = limit.as_u64();
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|announced| announced > bytes) {
         return Err(too_large(limit));
     }
-    let limited = Limited::new(body, usize::try_from(bytes).unwrap_or(usize::MAX));
-    match tokio::time::timeout(timeout, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
-        Ok(Err(error)) => Err(Problem::BadRequest(format!("the body ended early: {error}"))),
-        Err(_) => {
-            let timeout = humantime_serde::re::humantime::format_duration(timeout);
-            Err(Problem::Timeout(format!("the body did not arrive within server.read_timeout={timeout}")))
+    let mut body = pin!(Limited::new(body, usize::try_from(bytes).unwrap_or(usize::MAX)));
+    let mut deadline = Instant::now() + timeout;
+    let (mut arrived, mut place) = (BytesMut::new(), None);
+    loop {
+        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) if error.is::<LengthLimitError>() => return Err(too_large(limit)),
+            Ok(Some(Err(error))) => return Err(Problem::BadRequest(format!("the body ended early: {error}"))),
+            Err(_) => {
+                let timeout = humantime_serde::re::humantime::format_duration(timeout);
+                return Err(Problem::Timeout(format!("the body did not arrive within server.read_timeout={timeout}")));
+            }
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        if place.is_none() && arrived.len() + data.len() > FREE_BYTES {
+            let waits = Instant::now();
+            place = Some(take_place(places).await?);
+            // The client waited for us.
+            deadline += waits.elapsed();
         }
+        arrived.extend_from_slice(&data);
     }
+    let place = match place {
+        Some(place) => place,
+        None => take_place(places).await?,
+    };
+    Ok((arrived.freeze(), place))
+}
+
+/// Lets the rest of a refused body come and go, for as long as a good one may take: a client that is still sending when the connection is closed never sees
+/// the answer, only that it was reset. One that waits to be told to go on has the answer first.
+pub(super) async fn discard(headers: &HeaderMap, body: &mut Body, timeout: Duration) {
+    if !headers.contains_key(EXPECT) {
+        // Whether it ends in time or not, it is over.
+        let _ = tokio::time::timeout(timeout, async { while let Some(Ok(_)) = body.frame().await {} }).await;
+    }
+}
+
+async fn take_place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
+    let stopping = |_| Problem::Stopping("the server is stopping".to_owned());
+    Arc::clone(places).acquire_owned().await.map_err(stopping)
 }
 
 /// Unpacks a body. What it unpacks to is never more than `limit` in memory, however small it was packed.

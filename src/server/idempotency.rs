@@ -22,6 +22,8 @@ pub(super) type Fingerprint = [u8; 32];
 pub(super) struct Remembered {
     pub(super) status: StatusCode,
     pub(super) json: Bytes,
+    /// There was no room from this row on: a repeated request goes on here.
+    pub(super) stopped_at: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -55,11 +57,13 @@ pub(super) enum Turn {
     Replay(Remembered),
 }
 
-/// The right to work on a key. Dropped without an answer, the key is free again.
+/// The right to work on a key. Dropped without an answer, the key is as it was before.
 #[derive(Debug)]
 pub(super) struct Claim {
     of: Arc<Idempotency>,
     key: String,
+    /// The same request came before, and was answered so, when there was room for some of its rows.
+    before: Option<(Instant, Remembered)>,
 }
 
 impl Idempotency {
@@ -72,6 +76,12 @@ impl Idempotency {
         let mut known = self.known.lock();
         known.forget(now, self.window, self.capacity);
         match known.slots.get(key) {
+            Some(Slot { answer: Some(answer), fingerprint: before }) if answer.stopped_at.is_some() => {
+                // With another body it is the rest of the rows, or another try altogether: the key is free for both.
+                let before = (*before == fingerprint).then(|| answer.clone());
+                let at = known.take(key).unwrap_or(now);
+                Ok(Turn::First(self.begin(&mut known, key, fingerprint, before.map(|before| (at, before)))))
+            }
             Some(slot) if slot.fingerprint != fingerprint => Err(Problem::KeyReused(format!(
                 "idempotency-key={key:?} was used for another request; give each request its own"
             ))),
@@ -79,23 +89,32 @@ impl Idempotency {
             Some(Slot { answer: None, .. }) => {
                 Err(Problem::InProgress(format!("idempotency-key={key:?} is being worked on; ask again for its answer")))
             }
-            None => {
-                known.slots.insert(key.to_owned(), Slot { fingerprint, answer: None });
-                Ok(Turn::First(Claim { of: Arc::clone(self), key: key.to_owned() }))
-            }
+            None => Ok(Turn::First(self.begin(&mut known, key, fingerprint, None))),
         }
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        known: &mut Known,
+        key: &str,
+        fingerprint: Fingerprint,
+        before: Option<(Instant, Remembered)>,
+    ) -> Claim {
+        known.slots.insert(key.to_owned(), Slot { fingerprint, answer: None });
+        Claim { of: Arc::clone(self), key: key.to_owned(), before }
     }
 }
 
 impl Claim {
+    /// What the same request was answered before, when there was room for some of its rows.
+    pub(super) fn before(&self) -> Option<&Remembered> {
+        self.before.as_ref().map(|(_, before)| before)
+    }
+
     /// Remembers the answer.
     pub(super) fn answer(self, answer: Remembered, now: Instant) {
         let mut known = self.of.known.lock();
-        known.bytes += answer.json.len();
-        if let Some(slot) = known.slots.get_mut(&self.key) {
-            slot.answer = Some(answer);
-        }
-        known.order.push_back((now, self.key.clone()));
+        known.remember(&self.key, now, answer);
         known.forget(now, self.of.window, self.of.capacity);
     }
 }
@@ -104,12 +123,30 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let mut known = self.of.known.lock();
         if known.slots.get(&self.key).is_some_and(|slot| slot.answer.is_none()) {
-            known.slots.remove(&self.key);
+            match self.before.take() {
+                Some((at, before)) => known.remember(&self.key, at, before),
+                None => drop(known.slots.remove(&self.key)),
+            }
         }
     }
 }
 
 impl Known {
+    fn remember(&mut self, key: &str, at: Instant, answer: Remembered) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        self.bytes += answer.json.len();
+        slot.answer = Some(answer);
+        self.order.push_back((at, key.to_owned()));
+    }
+
+    /// Forgets the answer of a key that is to be worked on again, and says when it was given.
+    fn take(&mut self, key: &str) -> Option<Instant> {
+        let Slot { answer, .. } = self.slots.remove(key)?;
+        self.bytes -= answer.map_or(0, |answer| answer.json.len());
+        let place = self.order.iter().position(|(_, other)| other == key)?;
+        self.order.remove(place).map(|(at, _)| at)
+    }
+
     fn forget(&mut self, now: Instant, window: Duration, capacity: usize) {
         while let Some((at, _)) = self.order.front() {
             let expired = now.saturating_duration_since(*at) >= window;
@@ -133,7 +170,7 @@ mod tests {
     }
 
     fn remembered(text: &'static str) -> Remembered {
-        Remembered { status: StatusCode::ACCEPTED, json: Bytes::from_static(text.as_bytes()) }
+        Remembered { status: StatusCode::ACCEPTED, json: Bytes::from_static(text.as_bytes()), stopped_at: None }
     }
 
     fn first(store: &Arc<Idempotency>, key: &str, now: Instant) -> Claim {
@@ -164,6 +201,26 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_was_stopped_goes_on_where_it_was() {
+        let (store, now) = (store(10), Instant::now());
+        let stopped = Remembered { stopped_at: Some(3), ..remembered("12") };
+        first(&store, "a", now).answer(stopped.clone(), now);
+        // Given up again, and worked on by one at a time.
+        let claim = first(&store, "a", now);
+        assert_eq!(claim.before(), Some(&stopped));
+        assert!(matches!(store.claim("a", [0; 32], now), Err(Problem::InProgress(_))));
+        drop(claim);
+        assert_eq!((store.known.lock().order.len(), store.known.lock().bytes), (1, 2));
+        first(&store, "a", now).answer(remembered("123"), now);
+        assert!(matches!(store.claim("a", [0; 32], now), Ok(Turn::Replay(answer)) if answer == remembered("123")));
+        assert_eq!((store.known.lock().order.len(), store.known.lock().bytes), (1, 3));
+        // Another body is another try.
+        first(&store, "b", now).answer(stopped, now);
+        let Ok(Turn::First(claim)) = store.claim("b", [1; 32], now) else { panic!("the key is free") };
+        assert_eq!(claim.before(), None);
+    }
+
+    #[test]
     fn memory_is_bounded_and_the_oldest_go_first() {
         let (store, now) = (store(3), Instant::now());
         for key in ["a", "b", "c", "d"] {
@@ -172,7 +229,7 @@ mod tests {
         assert_eq!(store.known.lock().slots.len(), 3);
         assert!(matches!(store.claim("b", [0; 32], now), Ok(Turn::Replay(_))));
         first(&store, "a", now);
-        let big = Remembered { status: StatusCode::OK, json: Bytes::from(vec![b' '; MAX_BYTES]) };
+        let big = Remembered { status: StatusCode::OK, json: Bytes::from(vec![b' '; MAX_BYTES]), stopped_at: None };
         first(&store, "e", now).answer(big, now);
         let known = store.known.lock();
         assert_eq!((known.order.len(), known.bytes), (1, MAX_BYTES));

@@ -18,14 +18,27 @@ pub(super) struct Context {
     pub(super) traceparent: Option<String>,
 }
 
-/// Logs every row that can be, and says what became of each.
+/// What became of the rows.
+pub(super) struct Ingested<'a> {
+    pub(super) status: StatusCode,
+    pub(super) answer: Answer<'a>,
+    /// There was no room from this row on.
+    pub(super) stopped_at: Option<usize>,
+}
+
+/// Logs every row from the `first` on that can be, and adds what became of each to `answer`.
 ///
 /// At the first row for which there is no room it stops: the rows after it would only be dropped one by one, or, with
 /// `overflow = "block"`, each wait for its own `block_limit`.
-pub(super) fn ingest<'a>(logger: &Logger, rows: Rows<'a>, context: &'a Context) -> (StatusCode, Answer<'a>) {
-    let mut answer = Answer::default();
+pub(super) fn ingest<'a>(
+    logger: &Logger,
+    rows: Rows<'a>,
+    context: &'a Context,
+    first: usize,
+    mut answer: Answer<'a>,
+) -> Ingested<'a> {
     let single = rows.is_single();
-    for (index, item) in rows.enumerate() {
+    for (index, item) in rows.enumerate().skip(first) {
         let row = match item {
             Item::Row(text) => Row::parse(text),
             Item::Bad(error) => Err(error),
@@ -44,7 +57,7 @@ pub(super) fn ingest<'a>(logger: &Logger, rows: Rows<'a>, context: &'a Context) 
                     DropReason::QueueFull => StatusCode::TOO_MANY_REQUESTS,
                     _ => StatusCode::SERVICE_UNAVAILABLE,
                 };
-                return (status, answer);
+                return Ingested { status, answer, stopped_at: Some(index) };
             }
         }
     }
@@ -52,7 +65,7 @@ pub(super) fn ingest<'a>(logger: &Logger, rows: Rows<'a>, context: &'a Context) 
         answer.error = Some("the body has no rows".to_owned());
     }
     let status = if answer.accepted > 0 { StatusCode::ACCEPTED } else { StatusCode::BAD_REQUEST };
-    (status, answer)
+    Ingested { status, answer, stopped_at: None }
 }
 
 enum NotLogged {

@@ -20,7 +20,8 @@ use std::path::{Path, PathBuf};
 
 /// How the lines are compressed. A fast level: a line is compressed again, in columns, when it reaches its file.
 const ZSTD_LEVEL: i32 = -3;
-/// More models than this do not each keep a file open: the one least recently written is closed.
+/// Segments that keep their file open. A batch may have more models: the files of the others are open only while they are written, and the
+/// segments least recently written are closed at the next [`Spool::rotate`].
 const MAX_OPEN_SEGMENTS: usize = 128;
 
 /// Segments that take records, under one directory that this process owns.
@@ -244,7 +245,7 @@ fn open_segment<'a>(
         let path = dir.join(format!("{:020}-{created:06}.ndjson.zst", now.wall.micros().max(0)));
         *created += 1;
         let segment = OpenSegment {
-            writer: SegmentWriter::create(path)?,
+            writer: SegmentWriter::create(path, open.len() < MAX_OPEN_SEGMENTS)?,
             rotation: Rotation::open(now),
             model_name,
             frames: Vec::new(),
@@ -296,6 +297,19 @@ pub(crate) fn segments(root: &Path) -> io::Result<Vec<PathBuf>> {
     }
     paths.sort_by(|left, right| left.file_name().cmp(&right.file_name()));
     Ok(paths)
+}
+
+/// `<created>-<n>.ndjson.zst`, without what was put before it since.
+#[cfg(feature = "parquet")]
+pub(crate) fn name_in_spool(name: &str) -> &str {
+    let start = name.rmatch_indices('-').nth(1).map_or(0, |(at, _)| at + 1);
+    &name[start..]
+}
+
+/// Whether no frame of the segment was ever whole, so that nothing in it was ever owned: its process died before, or while it wrote the first.
+pub(crate) fn holds_nothing(path: &Path) -> io::Result<bool> {
+    let contents = segment::read(path)?;
+    Ok(contents.frames.is_empty() && contents.damaged == 0)
 }
 
 fn read_dir(dir: &Path) -> io::Result<Vec<PathBuf>> {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
     path: PathBuf,
-    file: File,
+    /// `None`: opened for each append, so that any number of segments costs no file descriptors.
+    file: Option<File>,
     /// The end of the last frame that was written whole.
     len: u64,
     /// The file may be longer than `len`: an append failed, and so did cutting it off.
@@ -17,10 +18,10 @@ pub(crate) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// A new segment.
-    pub(crate) fn create(path: PathBuf) -> io::Result<Self> {
+    /// A new segment. `stays_open` between appends, which saves a few microseconds for each.
+    pub(crate) fn create(path: PathBuf, stays_open: bool) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(SegmentWriter { path, file, len: 0, torn: false })
+        Ok(SegmentWriter { path, file: stays_open.then_some(file), len: 0, torn: false })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -36,7 +37,11 @@ impl SegmentWriter {
         if self.torn {
             self.cut(self.len)?;
         }
-        if let Err(error) = self.file.write_all(frames) {
+        let written = self.with_file(|mut file| {
+            file.seek(SeekFrom::Start(self.len))?;
+            file.write_all(frames)
+        });
+        if let Err(error) = written {
             self.torn = true;
             // The next append tries again if this fails; a reader cuts the torn end in any case.
             let _ = self.cut(self.len);
@@ -50,14 +55,20 @@ impl SegmentWriter {
     pub(crate) fn cut(&mut self, len: u64) -> io::Result<()> {
         self.len = len;
         self.torn = true;
-        self.file.set_len(len)?;
-        self.file.seek(SeekFrom::Start(len))?;
+        self.with_file(|file| file.set_len(len))?;
         self.torn = false;
         Ok(())
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.with_file(File::sync_data)
+    }
+
+    fn with_file<T>(&self, work: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
+        match &self.file {
+            Some(file) => work(file),
+            None => work(&OpenOptions::new().write(true).open(&self.path)?),
+        }
     }
 }
 

@@ -112,6 +112,28 @@ fn many_models_do_not_keep_many_files_open() {
 }
 
 #[test]
+fn a_batch_of_many_models_keeps_few_files_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::new(dir.path().to_owned()).unwrap();
+    let models: Vec<String> = (0..300).map(|at| format!("m{at}")).collect();
+    let models: Vec<&str> = models.iter().map(String::as_str).collect();
+    for batch in 0..2 {
+        let seqs = batch * 300..(batch + 1) * 300;
+        assert_eq!(append(&mut spool, batch, 0, seqs.start, &lines(&models, 0, seqs)).unwrap(), 300);
+        spool.sync().unwrap();
+        let links = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        assert_eq!(links.filter(|link| link.starts_with(dir.path())).count(), MAX_OPEN_SEGMENTS);
+    }
+    // A batch that fails is taken back from all of them.
+    let mut bad = lines(&models, 0, 600..900);
+    bad.extend_from_slice(b"{\"not\":\"ours\"}\n");
+    append(&mut spool, 2, 0, 600, &bad).unwrap_err();
+    assert_eq!(stored(dir.path()).len(), 600);
+    spool.rotate(&RotationSettings::default(), now(1), false);
+    assert_eq!(spool.open.len(), MAX_OPEN_SEGMENTS);
+}
+
+#[test]
 fn a_failed_batch_leaves_nothing_and_the_next_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = Spool::new(dir.path().to_owned()).unwrap();
@@ -141,6 +163,25 @@ fn the_index_knows_what_the_segments_hold() {
     let chunks = vec![Chunk::from_lines(writer(0), 12, 0, 11, &again)];
     let batch = Batch { id: 2, origin: Origin::Replay, chunks };
     assert_eq!(spool.append(&batch, now(2), |model, writer, seq| !index.contains(model, writer, seq)).unwrap(), 2);
+}
+
+#[test]
+fn a_segment_whose_first_frame_is_torn_holds_nothing_and_is_not_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::new(dir.path().to_owned()).unwrap();
+    append(&mut spool, 1, 0, 0, &lines(&["wine"], 0, 0..100)).unwrap();
+    let path = &segments(dir.path()).unwrap()[0];
+    let bytes = std::fs::read(path).unwrap();
+    for len in [0, 1, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(path, &bytes[..len]).unwrap();
+        assert!(holds_nothing(path).unwrap(), "{len} of {} bytes", bytes.len());
+    }
+    let mut damaged = bytes.clone();
+    damaged[bytes.len() - 1] ^= 1;
+    for bytes in [bytes, damaged] {
+        std::fs::write(path, bytes).unwrap();
+        assert!(!holds_nothing(path).unwrap());
+    }
 }
 
 #[test]

@@ -6,19 +6,20 @@ mod support;
 mod topics;
 
 use predlog::config::Mode;
-use predlog::config::kafka::{KafkaSettings, Key, Packing};
+use predlog::config::kafka::{Compression, KafkaSettings, Key, Packing};
 use predlog::sink::Sink;
 use predlog::sink::conformance::{self, Harness, Row};
 use predlog::sink::kafka::KafkaSink;
 use predlog::{Config, Logger, Outcome, Prediction};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use support::kafka::{Kafka, Message, Options, read_topic};
+use support::process::wait_until;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -192,6 +193,31 @@ fn fastrand_text(len: usize) -> String {
 }
 
 /// As a person reads them: `zstdcat file`.
+#[test]
+fn a_batch_that_is_too_large_costs_only_the_message_that_is() {
+    let topic = "small-batches";
+    broker().create_topic_with(topic, 1, &[("max.message.bytes", "20000")]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut config = config(dir.path(), topic);
+    // Then batches have the bytes that their messages have.
+    config.kafka.compression = Compression::None;
+    config.kafka.linger = Duration::from_millis(200);
+    let (logger, guard) = Logger::open(&config).expect("the logger opens");
+    for n in 0..500 {
+        let (id, text) = (n.to_string(), "x".repeat(if n == 250 { 30_000 } else { 200 }));
+        let outcome = logger.log(Prediction::new("wine", "1", &json!({ "text": text }), &0.5).id(&id));
+        assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+    }
+    wait_until("all are with the broker or the dead letters", LONG, || logger.snapshot().delivered == 500);
+    assert_eq!(guard.shutdown(LONG).delivered, 500);
+    let letters = dead_letters(dir.path());
+    let refused: Vec<_> = letters.iter().map(|letter| (letter["record"]["id"].clone(), letter["reason"].clone())).collect();
+    assert_eq!(refused, [(json!("250"), json!("MessageSizeTooLarge"))]);
+    let stored: BTreeSet<String> =
+        read_topic(&broker().bootstrap(), topic, 499).iter().map(|m| value(m)["id"].to_string()).collect();
+    assert_eq!(stored.len(), 499);
+}
+
 fn dead_letters(dir: &Path) -> Vec<Value> {
     let files = std::fs::read_dir(dir.join("dead-letter")).expect("there are dead letters");
     files

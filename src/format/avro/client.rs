@@ -49,6 +49,15 @@ impl Client {
         Ok(Client { settings, runtime: runtime.map_err(|error| format!("kafka.registry: cannot wait for answers: {error}"))? })
     }
 
+    /// Whether it answers as a registry does, to whoever these settings say: of a subject that nobody has, that it is not there.
+    ///
+    /// # Errors
+    /// What it says instead, or that it says nothing.
+    #[cfg(feature = "cli")]
+    pub(crate) fn answers(&self) -> Result<(), String> {
+        self.latest("predlog-check").map(drop)
+    }
+
     /// The subject's newest schema, if it has one.
     pub(super) fn latest(&self, subject: &str) -> Result<Option<Registered>, String> {
         match self.runtime.block_on(get_schema_by_subject_and_version(&self.settings, subject, None)) {

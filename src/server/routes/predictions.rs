@@ -13,11 +13,11 @@
 
 use crate::Logger;
 use crate::server::State;
-use crate::server::answer::respond;
+use crate::server::answer::{Answer, respond};
 use crate::server::body::{self, Coding, Form, text};
 use crate::server::error::Problem;
 use crate::server::idempotency::{Fingerprint, MAX_KEY_BYTES, Remembered, Turn};
-use crate::server::ingest::{Context, ingest};
+use crate::server::ingest::{Context, Ingested, ingest};
 use crate::server::rows::rows;
 use axum::body::Body;
 use axum::extract::{self, RawQuery};
@@ -39,22 +39,25 @@ pub(crate) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let wait = wants_durable(query.as_deref())?;
-    let (form, coding) = (Form::of(&headers)?, Coding::of(&headers)?);
-    let key = idempotency_key(&headers)?;
-    let context = context(&headers)?;
-    let stopping = |_| Problem::Stopping("the server is stopping".to_owned());
-    let _permit = state.requests.clone().acquire_owned().await.map_err(stopping)?;
-    let settings = state.settings.clone();
-    let packed = body::read(&headers, body, settings.max_body, settings.read_timeout).await?;
-
-    let job = Job { state: state.clone(), form, coding, key, context, packed };
+    let mut body = body;
+    let (asked, (packed, place)) = match receive(&state, query.as_deref(), &headers, &mut body).await {
+        Ok(received) => received,
+        Err(problem) => {
+            if !matches!(problem, Problem::Timeout(_)) {
+                body::discard(&headers, &mut body, state.settings.read_timeout).await;
+            }
+            return Err(problem);
+        }
+    };
+    let (wait, wait_timeout) = (asked.wait, state.settings.wait_timeout);
+    let job = Job { state: state.clone(), asked, packed };
     // On its own thread, since parsing a large body takes long, and to its end, since a client that goes away must not lose its answer's place.
-    let done = tokio::task::spawn_blocking(move || job.run()).await;
-    let (answer, replayed) = done.map_err(|error| Problem::Internal(format!("a request could not be worked on: {error}")))??;
+    let done = tokio::task::spawn_blocking(move || (job.run(), place)).await;
+    let (worked, _place) = done.map_err(|error| Problem::Internal(format!("a request could not be worked on: {error}")))?;
+    let (answer, replayed) = worked?;
 
     let status = match (answer.status, wait) {
-        (StatusCode::ACCEPTED, true) => wait_durable(state.logger.clone(), settings.wait_timeout).await?,
+        (StatusCode::ACCEPTED, true) => wait_durable(state.logger.clone(), wait_timeout).await?,
         (status, _) => status,
     };
     let mut response = respond(status, answer.json);
@@ -64,31 +67,61 @@ pub(crate) async fn post(
     Ok(response)
 }
 
-/// A request whose body is here.
-struct Job {
-    state: State,
+/// What the request's head asks for.
+struct Asked {
+    wait: bool,
     form: Form,
     coding: Coding,
     key: Option<String>,
     context: Context,
+}
+
+/// The request, once its body is here.
+async fn receive(
+    state: &State,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: &mut Body,
+) -> Result<(Asked, body::Arrived), Problem> {
+    let asked = Asked {
+        wait: wants_durable(query)?,
+        form: Form::of(headers)?,
+        coding: Coding::of(headers)?,
+        key: idempotency_key(headers)?,
+        context: context(headers)?,
+    };
+    let settings = &state.settings;
+    let arrived = body::read(headers, body, settings.max_body, settings.read_timeout, &state.requests).await?;
+    Ok((asked, arrived))
+}
+
+/// A request whose body is here.
+struct Job {
+    state: State,
+    asked: Asked,
     packed: Bytes,
 }
 
 impl Job {
     /// The answer, and whether it was given before.
     fn run(self) -> Result<(Remembered, bool), Problem> {
-        let claim = match &self.key {
+        let claim = match &self.asked.key {
             None => None,
             Some(key) => match self.state.idempotency.claim(key, fingerprint(&self.packed), Instant::now())? {
                 Turn::First(claim) => Some(claim),
                 Turn::Replay(answer) => return Ok((answer, true)),
             },
         };
-        let body = body::unpack(&self.packed, self.coding, self.state.settings.max_body)?;
-        let rows = rows(&body, self.form).map_err(Problem::BadRequest)?;
-        let (status, answer) = ingest(&self.state.logger, rows, &self.context);
-        let answer = Remembered { status, json: Bytes::from(answer.to_json()) };
-        if let Some(claim) = claim.filter(|_| status == StatusCode::ACCEPTED) {
+        let body = body::unpack(&self.packed, self.asked.coding, self.state.settings.max_body)?;
+        let rows = rows(&body, self.asked.form).map_err(Problem::BadRequest)?;
+        // The same request again, after there was room for some of its rows: it goes on where it was, so that these are not logged twice.
+        let before = claim.as_ref().and_then(|claim| claim.before());
+        let (first, answer) = before
+            .map_or_else(Default::default, |before| (before.stopped_at.unwrap_or_default(), Answer::to_go_on(&before.json)));
+        let Ingested { status, answer, stopped_at } = ingest(&self.state.logger, rows, &self.asked.context, first, answer);
+        let took_rows = answer.accepted > 0;
+        let answer = Remembered { status, json: Bytes::from(answer.to_json()), stopped_at };
+        if let Some(claim) = claim.filter(|_| took_rows) {
             claim.answer(answer.clone(), Instant::now());
         }
         Ok((answer, false))

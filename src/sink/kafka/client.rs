@@ -1,8 +1,11 @@
 //! librdkafka's configuration: what predlog's promises need, what `[kafka]` says, and the properties that are passed through.
 
 use super::settings::{Compression, KafkaSettings, Key, Properties};
-use crate::sink::broker::settings::secret;
+use crate::sink::broker::settings::{HIDDEN, secret};
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use std::fs::File;
+use std::path::Path;
 
 /// Names that librdkafka knows under two.
 const ALIASES: [(&str, &str); 6] = [
@@ -16,6 +19,8 @@ const ALIASES: [(&str, &str); 6] = [
 /// librdkafka's own queue is bounded by the lanes, which hold what is in it: these are only to be never in the way.
 const QUEUE_MESSAGES: &str = "10000000";
 const QUEUE_KBYTES: &str = "2097151";
+/// librdkafka's own `batch.size`.
+const BATCH_BYTES: usize = 1_000_000;
 
 /// A property that `[kafka]` sets, with the key that says so.
 struct Ours {
@@ -52,24 +57,35 @@ fn ours(settings: &KafkaSettings) -> Vec<Ours> {
     if let Some(username) = &settings.sasl.username {
         set("sasl.username", username.clone(), "kafka.sasl.username");
     }
-    let files = [
-        ("ssl.ca.location", &settings.tls.ca_file, "kafka.tls.ca_file"),
-        ("ssl.certificate.location", &settings.tls.cert_file, "kafka.tls.cert_file"),
-        ("ssl.key.location", &settings.tls.key_file, "kafka.tls.key_file"),
-    ];
-    for (property, path, key) in files {
-        if let Some(path) = path {
-            set(property, path.display().to_string(), key);
-        }
+    for (property, path, key) in files(settings) {
+        set(property, path.display().to_string(), key);
     }
     ours
 }
 
-/// What is wrong between `[kafka.properties]` and the rest, both values named.
+/// The files of `[kafka.tls]`: librdkafka's property, the path, our key.
+fn files(settings: &KafkaSettings) -> impl Iterator<Item = (&'static str, &Path, &'static str)> {
+    let tls = &settings.tls;
+    [
+        ("ssl.ca.location", &tls.ca_file, "kafka.tls.ca_file"),
+        ("ssl.certificate.location", &tls.cert_file, "kafka.tls.cert_file"),
+        ("ssl.key.location", &tls.key_file, "kafka.tls.key_file"),
+    ]
+    .into_iter()
+    .filter_map(|(property, path, key)| Some((property, path.as_deref()?, key)))
+}
+
+/// What is wrong with `[kafka.properties]`: names and values that librdkafka does not take, and what is against the rest, both values named.
 pub(crate) fn conflicts(settings: &KafkaSettings) -> Vec<String> {
     let ours = ours(settings);
     let mut conflicts = Vec::new();
     for (name, value) in &settings.properties.0 {
+        if let Err(KafkaError::ClientConfig(_, why, ..)) = ClientConfig::new().set(name, value).create_native_config() {
+            // Of a name that is none nobody knows whether it was to be a secret's.
+            let shown = if why.starts_with("Invalid value") { Properties::shown(name, value) } else { HIDDEN };
+            conflicts.push(format!("kafka.properties.\"{name}\"={shown:?}: librdkafka says: {why}"));
+            continue;
+        }
         let known = ALIASES.iter().find(|(alias, _)| alias == name).map_or(&**name, |(_, known)| *known);
         let found = ours.iter().find(|ours| ours.property == known && !same(&ours.value, value));
         if let Some(ours) = found {
@@ -100,8 +116,12 @@ fn same(left: &str, right: &str) -> bool {
 }
 
 /// # Errors
-/// A file with a secret that cannot be read, by key and path.
+/// A file that cannot be read, by key and path.
 pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, String> {
+    for (_, path, key) in files(settings) {
+        // librdkafka says only that it failed.
+        File::open(path).map_err(|error| format!("cannot read {key}={}: {error}", path.display()))?;
+    }
     let mut config = ClientConfig::new();
     config.set("client.id", "predlog");
     // What Java's producers do, so that a key is in the same partition whoever writes it.
@@ -129,6 +149,12 @@ pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, String> {
         config.set("ssl.key.password", password.reveal());
     }
     Ok(config)
+}
+
+/// The bytes of a batch of messages, at most, unless one message has more.
+pub(super) fn batch_bytes(settings: &KafkaSettings) -> usize {
+    let given = settings.properties.0.get("batch.size").and_then(|bytes| bytes.parse().ok());
+    given.unwrap_or(BATCH_BYTES)
 }
 
 /// What a consumer of the same brokers needs: how to reach them, and as whom; and the properties that are passed through, but for those of producers.
@@ -218,6 +244,25 @@ mod tests {
         assert!(conflicts[0].contains("\"acks\"=\"1\"") && conflicts[0].contains("\"all\""), "{conflicts:?}");
         assert!(conflicts[1].contains("kafka.linger") && conflicts[1].contains("\"5\""), "{conflicts:?}");
         assert_eq!(config(&settings).unwrap().get("batch.size"), Some("65536"));
+    }
+
+    #[test]
+    fn what_librdkafka_does_not_take_is_named_and_a_value_that_may_be_a_secret_is_not() {
+        let mut settings = KafkaSettings::default();
+        let properties = [("batch.size", "many"), ("sasl.pasword", "hunter2"), ("ssl.key.password", "hunter2"), ("retries", "3")];
+        settings.properties.0.extend(properties.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let found = conflicts(&settings);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("kafka.properties.\"batch.size\"=\"many\": librdkafka says: Invalid value"), "{found:?}");
+        assert!(found[1].starts_with("kafka.properties.\"sasl.pasword\"=\"<hidden>\": librdkafka says: No such"), "{found:?}");
+        assert!(!format!("{found:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_certificate_that_is_missing_is_named() {
+        let mut settings = KafkaSettings::default();
+        settings.tls.ca_file = Some("/nowhere/ca.pem".into());
+        assert!(config(&settings).unwrap_err().starts_with("cannot read kafka.tls.ca_file=/nowhere/ca.pem: No such file"));
     }
 
     #[test]

@@ -141,6 +141,8 @@ impl Messages {
         slot: u16,
         topics: &dyn Topics,
     ) -> Result<(), String> {
+        // What a batch that failed on its way in here has left was not sent, and comes again.
+        self.packer.finish();
         let reports = producer.context().clone();
         let (group, missing) = (Vec::with_capacity(GROUP), topics.missing());
         let mut flow =

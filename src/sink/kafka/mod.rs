@@ -27,10 +27,10 @@ mod sink;
 pub(crate) use client::conflicts;
 #[cfg(feature = "kafka")]
 pub use sink::KafkaSink;
-#[cfg(feature = "cli")]
-pub(crate) use sink::check;
 #[cfg(any(feature = "cli", feature = "archive"))]
 pub(crate) use sink::{Topics, topics};
+#[cfg(feature = "cli")]
+pub(crate) use sink::{check, check_registry};
 
 use super::broker::Problem;
 use super::broker::settings::Packing;
@@ -47,7 +47,11 @@ pub(crate) fn problems(settings: &KafkaSettings) -> Vec<Problem> {
     if let Err(expected) = TopicTemplate::parse(&settings.topic, &KAFKA) {
         wrong("kafka.topic", format!("{:?}", settings.topic), expected);
     }
-    if settings.brokers.split(',').any(|broker| broker.trim().is_empty()) {
+    let is_broker = |broker: &str| {
+        let (host, port) = broker.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).unwrap_or((broker, "9092"));
+        !host.is_empty() && port.parse::<u16>().is_ok() && !host.contains(['/', '@', ' '])
+    };
+    if !settings.brokers.split(',').all(|broker| is_broker(broker.trim())) {
         wrong("kafka.brokers", format!("{:?}", settings.brokers), "host:port, several with commas between them".to_owned());
     }
     if settings.packing == Packing::Ndjson && settings.key == Key::Id {
@@ -78,4 +82,23 @@ fn format_problems(settings: &KafkaSettings) -> Vec<Problem> {
         problems.extend(settings.registry.problems(!settings.topic.contains("{model_name}")));
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_are_hosts_and_ports() {
+        let wrong = |brokers: &str| {
+            let settings = KafkaSettings { brokers: brokers.to_owned(), ..KafkaSettings::default() };
+            problems(&settings).iter().any(|problem| problem.key == "kafka.brokers")
+        };
+        for good in ["localhost:9092", "a", "a:1, b:2", "[::1]:9092", "[::1]", "10.0.0.1:9092"] {
+            assert!(!wrong(good), "{good}");
+        }
+        for bad in ["", "a,", "http://a:9092", "a:port", "a:70000", "user@a:1", "a b:1", ":9092"] {
+            assert!(wrong(bad), "{bad}");
+        }
+    }
 }

@@ -154,13 +154,16 @@ impl Drop for Prober {
     }
 }
 
+/// How an error begins that says that no broker was reached.
+pub(super) const NO_ANSWER: &str = "the brokers do not answer";
+
 /// Whether a broker answers, and has the topic.
 pub(super) fn ask(producer: &Producer, topic: Option<&str>, within: Duration) -> Result<(), String> {
     let metadata = producer.client().fetch_metadata(topic, within).map_err(|error| {
         // Why, librdkafka says in an event of its own, and that comes by a poll.
         (0..EVENTS).for_each(|_| producer.poll(Duration::ZERO));
         let why = producer.context().last_error().map_or_else(String::new, |why| format!(": {why}"));
-        format!("the brokers do not answer: {error}{why}")
+        format!("{NO_ANSWER}: {error}{why}")
     })?;
     let Some(topic) = topic else { return Ok(()) };
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {

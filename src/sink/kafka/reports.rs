@@ -56,9 +56,18 @@ pub(super) struct Reports {
     /// Topics that took no message in time: they may be missing.
     suspects: Mutex<BTreeSet<String>>,
     fatal: AtomicBool,
+    /// The client's `batch.size`: a message of as many bytes goes in a batch of its own.
+    batch_bytes: usize,
+    /// A batch was too large, and not a message in it as far as is known.
+    too_large: AtomicBool,
 }
 
 impl Reports {
+    /// Of a client whose batches have at most so many bytes.
+    pub(super) fn of_batches(batch_bytes: usize) -> Self {
+        Reports { batch_bytes, ..Reports::default() }
+    }
+
     /// What is on its way.
     pub(super) fn flight(&self) -> MutexGuard<'_, Flight> {
         self.flight.lock()
@@ -111,6 +120,20 @@ impl Reports {
     /// The client can do nothing more: a new one must take its place.
     pub(super) fn is_fatal(&self) -> bool {
         self.fatal.load(Ordering::Acquire)
+    }
+
+    /// Batches are larger than a broker takes: a client that makes smaller ones must take this one's place.
+    pub(super) fn are_too_large(&self) -> bool {
+        self.too_large.load(Ordering::Acquire)
+    }
+
+    /// Brokers judge a batch as a whole, so a message among others may be small enough by itself.
+    fn batch_is_too_large(&self, opaque: Opaque, topic: &str) {
+        self.too_large.store(true, Ordering::Release);
+        let batch_bytes = self.batch_bytes;
+        self.flight.lock().fail(opaque.slot, || {
+            format!("topic={topic}: a batch of up to {batch_bytes} bytes is larger than the broker takes; smaller ones are tried")
+        });
     }
 
     fn explain(&self, code: RDKafkaErrorCode) -> String {
@@ -191,6 +214,10 @@ impl ProducerContext for Reports {
             Ok(_) => self.flight.lock().own(opaque.slot, opaque.index),
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                let bytes = message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len);
+                if code == RDKafkaErrorCode::MessageSizeTooLarge && bytes < self.batch_bytes {
+                    return self.batch_is_too_large(opaque, message.topic());
+                }
                 self.failed(opaque, code, message.topic(), message.payload().unwrap_or_default());
             }
         }

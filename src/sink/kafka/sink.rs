@@ -3,13 +3,19 @@
 use super::client;
 use super::messages::{Messages, Topics as Known};
 #[cfg(feature = "cli")]
-use super::prober::{Creator, ask};
+use super::prober::{Creator, NO_ANSWER, ask};
 use super::prober::{Missing, Prober};
 use super::produce::Producer;
+#[cfg(feature = "cli")]
+use super::registry::RegistrySettings;
 use super::reports::{Poison, Reports};
 use super::settings::KafkaSettings;
+#[cfg(feature = "cli")]
+use super::settings::Mechanism;
 use crate::batch::{Batch, Origin};
 use crate::clock::{Clock, Now, SystemClock};
+#[cfg(feature = "cli")]
+use crate::format::avro::Client;
 use crate::sink::broker::dead_letter::{DeadLetters, Letter};
 use crate::sink::broker::flight::Progress;
 use crate::sink::broker::topic::{KAFKA, TopicTemplate};
@@ -27,12 +33,16 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const LEDGER_PATIENCE: Duration = Duration::from_millis(500);
 /// Events that one look at the reports takes at most: each has the messages of one request.
 const EVENTS: usize = 64;
+/// By how much batches get smaller when a broker takes no larger ones.
+const SMALLER: usize = 4;
 
 /// Streams to Kafka.
 pub struct KafkaSink {
     settings: KafkaSettings,
     template: TopicTemplate,
     producer: Arc<Producer>,
+    /// The client's batches have at most so many bytes.
+    batch_bytes: usize,
     messages: Messages,
     dead_letters: DeadLetters,
     prober: Prober,
@@ -62,7 +72,8 @@ impl KafkaSink {
         let template =
             TopicTemplate::parse(&settings.topic, &KAFKA).map_err(|expected| format!("kafka.topic: expected {expected}"))?;
         let config = client::config(&settings)?;
-        let producer = Arc::new(producer(&settings)?);
+        let batch_bytes = client::batch_bytes(&settings);
+        let producer = Arc::new(producer(&settings, batch_bytes)?);
         let prober = Prober::start(config, &settings).map_err(|error| format!("cannot start a thread: {error}"))?;
         if let Some(topic) = template.fixed().filter(|_| settings.create_topics) {
             prober.create(topic);
@@ -74,6 +85,7 @@ impl KafkaSink {
             settings,
             template,
             producer,
+            batch_bytes,
             prober,
             stats,
             clock: SystemClock::default(),
@@ -114,10 +126,21 @@ impl KafkaSink {
         self.reports().settle(&poison, &kept);
     }
 
-    /// librdkafka has given up on this client for good.
+    /// librdkafka has given up on this client for good, or its batches are too large.
     fn replace_client(&mut self) -> Result<(), SinkError> {
-        let fresh = producer(&self.settings).map_err(unavailable)?;
-        tracing::warn!(reason = self.reports().last_error(), "the Kafka client failed for good; a new one takes its place");
+        let batch_bytes = if self.reports().are_too_large() { (self.batch_bytes / SMALLER).max(1) } else { self.batch_bytes };
+        let fresh = producer(&self.settings, batch_bytes).map_err(unavailable)?;
+        if batch_bytes == self.batch_bytes {
+            tracing::warn!(reason = self.reports().last_error(), "the Kafka client failed for good; a new one takes its place");
+        } else {
+            let before = self.batch_bytes;
+            tracing::warn!(
+                batch_bytes,
+                before,
+                "the brokers take smaller batches only; set kafka.max_message_bytes to what they take"
+            );
+        }
+        self.batch_bytes = batch_bytes;
         self.messages.forget_topics();
         self.producer = Arc::new(fresh);
         Ok(())
@@ -149,9 +172,11 @@ impl Known for Asked<'_> {
     }
 }
 
-fn producer(settings: &KafkaSettings) -> Result<Producer, String> {
+fn producer(settings: &KafkaSettings, batch_bytes: usize) -> Result<Producer, String> {
     let explain = |error: rdkafka::error::KafkaError| format!("kafka: {error}");
-    client::config(settings)?.create_with_context(Reports::default()).map_err(explain)
+    let mut config = client::config(settings)?;
+    config.set("batch.size", batch_bytes.to_string());
+    config.create_with_context(Reports::of_batches(batch_bytes)).map_err(explain)
 }
 
 fn unavailable(why: impl Into<String>) -> SinkError {
@@ -202,7 +227,7 @@ impl Sink for KafkaSink {
                 if self.template.fixed().is_none() {
                     self.prober.look_for(&self.producer, suspects);
                 }
-                if self.reports().is_fatal() {
+                if self.reports().is_fatal() || self.reports().are_too_large() {
                     self.replace_client()?;
                 }
                 Err(unavailable(cause))
@@ -256,18 +281,40 @@ impl Sink for KafkaSink {
 pub(crate) fn check(settings: &KafkaSettings, ledger: bool, within: Duration) -> Result<String, String> {
     let template =
         TopicTemplate::parse(&settings.topic, &KAFKA).map_err(|expected| format!("kafka.topic: expected {expected}"))?;
-    let producer = producer(settings)?;
+    let producer = producer(settings, client::batch_bytes(settings))?;
     let (partitions, replication) = (settings.partitions, settings.replication);
     let mut creator = Creator { config: client::config(settings)?, partitions, replication, client: None };
     let mut see = |topic: Option<&str>| match topic {
         Some(topic) if settings.create_topics => creator.create_and_see(&producer, topic),
         topic => ask(&producer, topic, within),
     };
-    see(template.fixed())?;
+    let explain = |why: String| {
+        let KafkaSettings { brokers, tls, sasl, .. } = settings;
+        let mechanism = sasl.mechanism.map_or("not set", Mechanism::name);
+        let listener = format!("kafka.tls.enabled={} and kafka.sasl.mechanism={mechanism}", tls.enabled);
+        let advice = "check that they run, that this machine reaches them, and that their listener is one for";
+        if why.starts_with(NO_ANSWER) { format!("kafka.brokers={brokers}: {why}; {advice} {listener}") } else { why }
+    };
+    see(template.fixed()).map_err(explain)?;
     if ledger {
         see(Some(&template.ledger())).map_err(|why| format!("{why}, or ledger.enabled = false"))?;
     }
     Ok(format!("{} answer, topic={}", settings.brokers, settings.topic))
+}
+
+/// What `predlog check` asks of `format = "avro"`: whether the Schema Registry answers.
+///
+/// # Errors
+/// Why it does not, and what to do.
+#[cfg(feature = "cli")]
+pub(crate) fn check_registry(settings: &RegistrySettings) -> Result<String, String> {
+    let url = settings.url.as_deref().unwrap_or_default();
+    match Client::new(settings)?.answers() {
+        Ok(()) => Ok(format!("url={url} answers")),
+        Err(why) => Err(format!(
+            "kafka.registry.url={url}: {why}; check that it is a Schema Registry's and that it runs, and kafka.registry.username with its password"
+        )),
+    }
 }
 
 /// Where a reader finds what the sink wrote.

@@ -161,7 +161,8 @@ impl Sink for ParquetSink {
         let model = segment.parent().and_then(Path::file_name).unwrap_or_default();
         let name = segment.file_name().unwrap_or_default().to_string_lossy();
         let dir = self.settings.spool.join(model);
-        let own = dir.join(format!("{}-{name}", Uuid::now_v7()));
+        // In place of what a process before has put there: each crash in a row would make the name longer, until no file system takes it.
+        let own = dir.join(format!("{}-{}", Uuid::now_v7(), spool::name_in_spool(&name)));
         std::fs::create_dir_all(&dir).and_then(|()| std::fs::rename(segment, &own)).map_err(failed)?;
         if let Some(segment) = spool::open_closed(&own).map_err(failed)? {
             if let Some(index) = &mut self.index {

@@ -180,6 +180,23 @@ fn a_segment_that_is_sealed_again_after_a_crash_gives_the_same_files() {
     assert_eq!(files(&store.dir.path().join("predictions")), before);
 }
 
+#[test]
+fn a_segment_is_taken_over_as_often_as_processes_die() {
+    let mut store = Store::new();
+    let mut sink = store.sink();
+    conformance::store(&mut sink, 1, Origin::Live, &[&conformance::Lines::of(0, "wine", 0..5)]);
+    // None of them lives to seal it.
+    let in_the_way = store.dir.path().join("predictions");
+    std::fs::write(&in_the_way, "").unwrap();
+    for _ in 0..10 {
+        drop(sink);
+        sink = store.sink();
+    }
+    drop(sink);
+    std::fs::remove_file(in_the_way).unwrap();
+    assert_eq!(store.stored().len(), 5);
+}
+
 fn collect(dir: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

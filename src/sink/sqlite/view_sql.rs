@@ -3,7 +3,7 @@
 use super::line::{INPUTS, KEYS, unescape};
 use super::views::WHOLE;
 use crate::json::escape::write_str;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 
 /// The columns of every view, with their expressions; the features stand behind the first three.
@@ -40,28 +40,53 @@ pub(super) struct Feature {
     pub(super) column: String,
 }
 
-impl Feature {
-    /// Names the column of a new key: as the key, or `inputs_<key>` or `outputs_<key>` where that is taken (in any case of letters), or that with a number.
-    /// Two ways to write a key in JSON share a column.
-    pub(super) fn new(field: usize, key: String, others: &[Feature]) -> Self {
-        let name = name_of(&key);
-        let same = others.iter().find(|other| {
-            other.field == field && (other.key.as_bytes() == WHOLE) == (key.as_bytes() == WHOLE) && name_of(&other.key) == name
-        });
-        if let Some(same) = same {
-            return Feature { field, key, column: same.column.clone() };
-        }
-        let base = without_nul(&name);
-        let taken = |column: &str| {
-            column.is_empty()
-                || COLUMNS.iter().any(|(fixed, _)| fixed.eq_ignore_ascii_case(column))
-                || others.iter().any(|other| other.column.eq_ignore_ascii_case(column))
-        };
-        let prefixed = format!("{}_{base}", KEYS[field]);
-        let column = [base, prefixed.clone()].into_iter().chain((2..).map(|number| format!("{prefixed}_{number}")));
-        let column = column.into_iter().find(|column| !taken(column)).unwrap_or_default();
-        Feature { field, key, column }
+/// The columns that a model's keys have.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    /// By the field, whether the key stands for a value that is not an object, and the key's text.
+    by_name: HashMap<(usize, bool, String), String>,
+    /// In lower case: SQL does not tell cases apart.
+    taken: HashSet<String>,
+    keys: HashSet<(usize, String)>,
+}
+
+impl Columns {
+    pub(super) fn of(features: &[Feature]) -> Self {
+        let mut columns = Columns::default();
+        columns.taken.extend(COLUMNS.iter().map(|(fixed, _)| (*fixed).to_owned()));
+        features.iter().for_each(|feature| columns.add(feature));
+        columns
     }
+
+    fn add(&mut self, feature: &Feature) {
+        let Feature { field, key, column } = feature;
+        self.by_name.insert((*field, is_whole(key), name_of(key)), column.clone());
+        self.taken.insert(column.to_ascii_lowercase());
+        self.keys.insert((*field, key.clone()));
+    }
+
+    /// Gives a new key its column, `None` if it has one: named as the key, or `inputs_<key>` or `outputs_<key>` where that is taken (in any case of letters),
+    /// or that with a number. Two ways to write a key in JSON share a column.
+    pub(super) fn feature(&mut self, field: usize, key: String) -> Option<Feature> {
+        if self.keys.contains(&(field, key.clone())) {
+            return None;
+        }
+        let same = (field, is_whole(&key), name_of(&key));
+        let column = self.by_name.get(&same).cloned().unwrap_or_else(|| {
+            let base = without_nul(&same.2);
+            let prefixed = format!("{}_{base}", KEYS[field]);
+            let names = [base, prefixed.clone()].into_iter().chain((2..).map(|number| format!("{prefixed}_{number}")));
+            let taken = |column: &String| column.is_empty() || self.taken.contains(&column.to_ascii_lowercase());
+            names.into_iter().find(|column| !taken(column)).unwrap_or_default()
+        });
+        let feature = Feature { field, key, column };
+        self.add(&feature);
+        Some(feature)
+    }
+}
+
+fn is_whole(key: &str) -> bool {
+    key.as_bytes() == WHOLE
 }
 
 /// The key's text; `value` for a value that is not an object.

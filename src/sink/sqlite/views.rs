@@ -2,7 +2,7 @@
 //! the model's last record; what is new is written down, and the view made again, once a transaction.
 
 use super::line::{INPUTS, OUTPUTS, unescape};
-use super::view_sql::{self, Feature};
+use super::view_sql::{self, Columns, Feature};
 use crate::json::scan::{end_of_string, end_of_value};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::collections::{HashMap, HashSet};
@@ -244,16 +244,15 @@ impl Model {
             None => new_view(conn, &name)?,
         };
         let mut features = features_of(conn, &name)?;
+        let mut columns = Columns::of(&features);
         let mut insert = conn
             .prepare_cached("INSERT INTO features(model_name, field, position, key, column_name) VALUES(?1, ?2, ?3, ?4, ?5)")?;
         for (side, field) in self.sides.iter().zip([INPUTS, OUTPUTS]) {
             for key in &side.fresh {
-                let key = String::from_utf8_lossy(key).into_owned();
-                let known = features.iter().any(|feature| feature.field == field && feature.key == key);
-                if known || features.len() >= MAX_FEATURES {
-                    continue;
+                if features.len() >= MAX_FEATURES {
+                    break;
                 }
-                let feature = Feature::new(field, key, &features);
+                let Some(feature) = columns.feature(field, String::from_utf8_lossy(key).into_owned()) else { continue };
                 insert.execute(params![name, super::line::KEYS[field], features.len() as i64, feature.key, feature.column])?;
                 features.push(feature);
             }

@@ -10,7 +10,7 @@ mod services;
 mod support;
 
 use bytesize::ByteSize;
-use peers::{Figures, Given, iceberg, spark};
+use peers::{Figures, Given, iceberg, mq_bridge, spark};
 use predlog::archive::{Archiver, Job};
 use predlog::config::Mode;
 use predlog::config::kafka::{Key, Packing};
@@ -75,11 +75,12 @@ fn main() {
 /// The peers on the topic of single records, and how many times as fast as each `rate` is.
 fn run_peers(given: &Given<'_>, rate: f64) {
     type Run = fn(&Given<'_>) -> Figures;
-    let peers: [(&str, Option<&str>, Run); 2] = [
+    let peers: [(&str, Option<&str>, Run); 3] = [
         ("iceberg sink", iceberg::missing(), |given| {
             iceberg::run(given, |topic| fill(&given.kafka.bootstrap(), topic, Packing::None, 1))
         }),
         ("spark delta", spark::missing(), spark::run),
+        ("mq-bridge", mq_bridge::missing(), mq_bridge::run),
     ];
     println!(
         "\npeers on topic {}: since they were told to begin, and once warm, after the first version of their tables",

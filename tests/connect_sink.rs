@@ -5,7 +5,7 @@ mod support;
 use futures_util::TryStreamExt as _;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use rdkafka::ClientConfig;
-use rdkafka::message::ToBytes;
+use rdkafka::message::{Header, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -54,6 +54,20 @@ impl Connector {
         let file = dir.path().join(format!("{bucket}-connector.json"));
         std::fs::write(&file, config.to_string()).expect("a file");
         Connector { dir, bucket, file }
+    }
+
+    /// Gives it another configuration, with its own bucket.
+    fn configure(&mut self, config: &Value) {
+        let mut config = config.clone();
+        config["s3.bucket.name"] = json!(self.bucket);
+        std::fs::write(&self.file, config.to_string()).expect("a file");
+    }
+
+    /// Gives it another name, and so another group.
+    fn rename(&mut self, name: &str) {
+        let file = self.dir.path().join(format!("{name}.json"));
+        std::fs::rename(&self.file, &file).expect("it is renamed");
+        self.file = file;
     }
 
     fn command(&self) -> Command {
@@ -256,8 +270,8 @@ fn bad_messages_stop_it_or_go_to_the_dead_letter_topic() {
     ));
     tolerant.run();
     assert_eq!(tolerant.objects()["topics/bad/partition=0/bad+0+0000000000.json"], b"{\"n\":1}\n{\"n\":2}\n");
-    let letters = read_topic(&broker().bootstrap(), "bad-dead", 1);
-    assert_eq!(letters.len(), 1);
+    let letters = read_topic(&broker().bootstrap(), "bad-dead", 2);
+    assert_eq!(letters.len(), 2);
     assert_eq!(letters[0].value.as_deref(), Some(&b"nonsense"[..]));
     let header = |name: &str| {
         let found = letters[0].headers.iter().find(|(known, _)| known == name);
@@ -265,6 +279,79 @@ fn bad_messages_stop_it_or_go_to_the_dead_letter_topic() {
     };
     assert_eq!((header("__connect.errors.topic"), header("__connect.errors.offset")), (Some("bad".into()), Some("1".into())));
     assert!(header("__connect.errors.exception.message").is_some_and(|why| why.starts_with("not JSON")));
+    for (name, expected) in [
+        ("partition", "0"),
+        ("stage", "VALUE_CONVERTER"),
+        ("class.name", "org.apache.kafka.connect.json.JsonConverter"),
+        ("exception.class.name", "org.apache.kafka.connect.errors.DataException"),
+        ("task.id", "0"),
+    ] {
+        assert_eq!(header(&format!("__connect.errors.{name}")).as_deref(), Some(expected), "{name}");
+    }
+    assert!(header("__connect.errors.connector.name").is_some_and(|name| name.ends_with("-connector")));
+    // The one without a value was left out, and says so there.
+    assert_eq!((&letters[1].value, letters.len()), (&None, 2));
+}
+
+#[test]
+fn a_dead_letter_has_the_headers_and_the_time_of_its_message_and_none_is_too_large_to_pass() {
+    broker().create_topic("headed", 1);
+    broker().create_topic_with("headed-dead", 1, &[("max.message.bytes", "2000")]);
+    // Random enough that no compression helps.
+    let mut state = 42_u32;
+    let large: String = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        char::from(b'a' + (state % 26) as u8)
+    })
+    .take(8_000)
+    .collect();
+    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", broker().bootstrap()).create().expect("a producer");
+    for value in ["bad", &large, r#"{"n":1}"#] {
+        let headers = OwnedHeaders::new().insert(Header { key: "trace", value: Some("abc") });
+        let record = BaseRecord::to("headed").key("k").payload(value).timestamp(1_700_000_000_000).headers(headers);
+        producer.send(record).map_err(|(error, _)| error).expect("it is taken");
+    }
+    producer.flush(LIMIT).expect("delivered");
+    let connector =
+        Connector::new(&config("headed", json!({"errors.tolerance": "all", "errors.deadletterqueue.topic.name": "headed-dead"})));
+    connector.run();
+    assert_eq!(connector.objects()["topics/headed/partition=0/headed+0+0000000002.json"], b"{\"n\":1}\n");
+    let letters = read_topic(&broker().bootstrap(), "headed-dead", 2);
+    let text = |value: &str| Some(value.as_bytes().to_vec());
+    assert_eq!((&letters[0].value, letters[0].timestamp, &letters[0].key), (&text("bad"), Some(1_700_000_000_000), &text("k")));
+    assert_eq!(letters[0].headers, [("trace".to_owned(), text("abc"))]);
+    let without = letters.iter().find(|letter| letter.value.is_none()).expect("the large one");
+    assert_eq!(without.headers[1], ("predlog-value-bytes".to_owned(), text("8000")));
+}
+
+#[test]
+fn an_object_of_other_messages_is_replaced_as_the_makers_connector_does() {
+    let send_lines = |ids: std::ops::Range<u64>| {
+        let lines: Vec<Vec<u8>> = ids.map(|n| format!("{{\"n\":{n}}}").into_bytes()).collect();
+        send("replaced", lines.iter().map(|line| Some(&line[..])));
+    };
+    let text = |ids: std::ops::Range<u64>| ids.map(|n| format!("{{\"n\":{n}}}\n")).collect::<String>().into_bytes();
+    let key = |offset: u64| format!("topics/replaced/partition=0/replaced+0+{offset:010}.json");
+    broker().create_topic("replaced", 1);
+    send_lines(0..4);
+    let mut connector = Connector::new(&config("replaced", json!({"flush.size": "2"})));
+    connector.run();
+    assert_eq!(connector.objects(), [(key(0), text(0..2)), (key(2), text(2..4))].into());
+    // Another topic of the name, and longer files.
+    broker().delete_topic("replaced");
+    broker().create_topic("replaced", 1);
+    send_lines(10..13);
+    connector.configure(&config("replaced", json!({"flush.size": "3"})));
+    assert!(connector.run().contains("it is replaced"));
+    assert_eq!(connector.objects(), [(key(0), text(10..13)), (key(2), text(2..4))].into());
+    // The same once more: nothing is new.
+    assert!(!connector.run().contains("it is replaced"));
+    // The same topic, read again from its beginning by another group: the same objects.
+    connector.rename("again");
+    assert!(!connector.run().contains("it is replaced"));
+    assert_eq!(connector.objects(), [(key(0), text(10..13)), (key(2), text(2..4))].into());
 }
 
 #[test]

@@ -25,13 +25,21 @@ struct Worker {
 
 impl Worker {
     fn start(dir: &Path, address: SocketAddr, kafka: &Kafka, minio: &Minio) -> Worker {
+        Worker::start_as(dir, address, kafka, minio, &[])
+    }
+
+    fn start_as(dir: &Path, address: SocketAddr, kafka: &Kafka, minio: &Minio, environment: &[(&str, &str)]) -> Worker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_predlog"));
         // A member that was killed is missed after the session's timeout.
         std::fs::write(dir.join("predlog.toml"), "[kafka.properties]\n\"session.timeout.ms\" = 6000\n")
             .expect("the configuration");
         command.args(["connect", "--addr", &address.to_string(), "--config", "predlog.toml"]).current_dir(dir);
         // Where the bucket is, says the environment alone.
-        command.envs(minio.env()).env("PREDLOG_KAFKA__BROKERS", kafka.bootstrap()).stdout(Stdio::null());
+        command
+            .envs(minio.env())
+            .envs(environment.iter().copied())
+            .env("PREDLOG_KAFKA__BROKERS", kafka.bootstrap())
+            .stdout(Stdio::null());
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("a log");
         let child = command.stderr(log).spawn().expect("predlog starts");
         wait_until("the worker answers", LIMIT, || answers(address, "/"));
@@ -89,6 +97,34 @@ fn produce(kafka: &Kafka, range: std::ops::Range<u64>) {
         let value = json!({"id": n.to_string(), "model_name": "my-model", "inputs": {"age": 30 + n}, "outputs": {"score": 0.5}});
         kafka.produce("my-model", value.to_string().as_bytes());
     }
+}
+
+#[test]
+fn a_connector_that_cannot_use_its_bucket_fails_with_the_reason_and_goes_on_once_that_is_mended() {
+    let (kafka, minio, dir) = (Kafka::start(&Options::default()), Minio::start(), tempfile::tempdir().expect("a directory"));
+    let address = free_address();
+    let worker = Worker::start(dir.path(), address, &kafka, &minio);
+    let seed = std::fs::read_to_string("examples/connect/my-model-connector.json").expect("the example");
+    // Neither the bucket nor the topic is there.
+    assert_eq!(worker.ask("PUT", "/connectors/my-model-connector/config", &seed).0, 201);
+    wait_until("its task fails", LIMIT, || worker.status("my-model-connector")["tasks"][0]["state"] == "FAILED");
+    let status = worker.status("my-model-connector");
+    let trace = status["tasks"][0]["trace"].as_str().unwrap_or_default();
+    assert!(trace.contains(BUCKET) && trace.contains("create the bucket"), "{status}");
+    minio.create_bucket(BUCKET);
+    assert_eq!(worker.ask("POST", "/connectors/my-model-connector/restart?includeTasks=true&onlyFailed=true", "").0, 202);
+    assert_eq!(worker.status("my-model-connector")["tasks"][0]["state"], "RUNNING");
+    // The topic comes later.
+    kafka.create_topic("my-model", 1);
+    produce(&kafka, 0..2);
+    wait_until("its object", LIMIT, || objects(&minio) == [key(0)]);
+    drop(worker);
+
+    // Credentials that are none.
+    let worker = Worker::start_as(dir.path(), address, &kafka, &minio, &[("AWS_SECRET_ACCESS_KEY", "wrong-secret")]);
+    wait_until("its task fails", LIMIT, || worker.status("my-model-connector")["tasks"][0]["state"] == "FAILED");
+    let status = worker.status("my-model-connector").to_string();
+    assert!(status.contains("SignatureDoesNotMatch") && !status.contains("wrong-secret"), "{status}");
 }
 
 #[test]

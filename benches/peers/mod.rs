@@ -4,12 +4,15 @@
 //! first version, when its JVM is up and its code compiled. predlog's own clock lies between: it starts with its partitions.
 
 pub mod iceberg;
+pub mod mq_bridge;
 pub mod spark;
 
 use crate::services::kafka::Kafka;
 use crate::services::process::Service;
 use crate::services::s3::Minio;
 use crate::support::{cpu_seconds_of, peak_rss_mib_of};
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use object_store::aws::AmazonS3;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, path::Path};
 use serde_json::Value;
@@ -93,6 +96,16 @@ impl Objects {
         let folder = Path::from(folder);
         let listed = self.runtime.block_on(self.store.list_with_delimiter(Some(&folder))).expect("the bucket can be listed");
         listed.objects.into_iter().map(|object| object.location.to_string()).collect()
+    }
+
+    /// What lies in a folder, and in folders of it.
+    fn below(&self, folder: &str) -> impl Iterator<Item = Bytes> {
+        let listed = self.store.list(Some(&Path::from(folder))).try_collect::<Vec<_>>();
+        let listed = self.runtime.block_on(listed).expect("the bucket can be listed");
+        listed.into_iter().map(|object| {
+            let got = self.runtime.block_on(async { self.store.get(&object.location).await?.bytes().await });
+            got.expect("an object that is listed can be read")
+        })
     }
 
     /// An object of JSON, or of lines of JSON; `None` when it is not there.

@@ -1,23 +1,24 @@
 //! The consumer group: which partitions are ours, from where, and the queues that workers read them from.
 
-use super::encoder::{Headers, Message};
 use super::job::{Job, Start};
-use super::lease::{Lease, Leases, TopicPartition};
+use super::lease::{Lease, Leases, TopicPartition, called};
 use super::position::Position;
+use super::queue::Queue;
 use super::range::Fault;
 use super::status::{Counters, Progress};
 use super::table::Table;
+use super::topic::{self, Tags, TopicId};
 use super::worker::Unfinished;
 use rdkafka::bindings as sys;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
-use std::collections::HashMap;
-use std::ffi::{CStr, CString, c_int};
-use std::ptr::{self, NonNull};
+use std::collections::{HashMap, HashSet};
+use std::ffi::{CStr, CString};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
@@ -29,10 +30,6 @@ pub(super) type Consumer = BaseConsumer<Group>;
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// Tries before a partition is given up, and with it this consumer: the next one begins anew.
 const TRIES: u32 = 12;
-/// Messages that a worker takes at one time, and about how many bytes: what it has taken, librdkafka does not count any more and fetches anew.
-const BATCH: usize = 1_024;
-const BATCH_BYTES: usize = 4 << 20;
-
 /// What a worker is told.
 #[derive(Debug)]
 pub(super) enum Control {
@@ -62,6 +59,9 @@ pub(super) struct Group {
     until_end: bool,
     workers: Vec<Told>,
     table: Option<Arc<Table>>,
+    tags: Option<Tags>,
+    /// Which topic each name meant when a partition of it was taken over.
+    topics: parking_lot::Mutex<HashMap<Arc<str>, TopicId>>,
     queues: OnceLock<Vec<QueueHandle>>,
     /// What cannot be helped here: the archiver begins anew, or ends.
     pub broken: parking_lot::Mutex<Option<Fault>>,
@@ -107,13 +107,21 @@ impl ConsumerContext for Group {
 impl Group {
     fn take(&self, consumer: &Consumer, partitions: &TopicPartitionList) -> Result<(), String> {
         let positions = retry(|| committed(consumer, partitions))?;
+        let names = positions.iter().map(|(at, _)| at.topic.clone()).collect();
+        let ids = retry(|| topic::ids(consumer, &names))?;
         let mut starts = TopicPartitionList::new();
         let mut taken = Vec::with_capacity(positions.len());
-        for (at, mut position) in positions {
+        for (at, position) in positions {
             let ask = || consumer.fetch_watermarks(&at.topic, at.partition, ANSWER).map_err(|error| format!("{at}: {error}"));
             let (first, end) = retry(ask)?;
+            let id = ids.get(&at.topic).copied();
+            let mut position = in_topic(&at, position, id, (first, end));
+            let tag = match (&self.tags, id) {
+                (Some(tags), Some(id)) => retry(|| tags.of(&at.topic, id))?,
+                _ => None,
+            };
             if let Some(table) = &self.table {
-                position = retry(|| table.take_over(&at, position, end))?;
+                position = retry(|| table.take_over(&called(&at, tag.as_deref()), position, end))?;
             }
             let next = match (position.offset, self.start) {
                 (Some(offset), _) if offset < first => {
@@ -126,19 +134,20 @@ impl Group {
             };
             starts.add_partition_offset(&at.topic, at.partition, Offset::Offset(next)).map_err(|error| error.to_string())?;
             let until = self.until_end.then(|| end.max(next));
-            taken.push((at, position, next, until));
+            taken.push((at, tag, position, next, until));
         }
+        self.topics.lock().extend(ids);
         let rk = consumer.client().native_ptr();
         // SAFETY: the client and the list are alive; librdkafka copies the list.
         done(unsafe { sys::rd_kafka_incremental_assign(rk, starts.ptr()) })?;
         // Paused until its worker has taken each partition over: what was fetched before is thrown away and fetched again.
         consumer.pause(&starts).map_err(|error| error.to_string())?;
-        for (at, position, next, until) in taken {
+        for (at, tag, position, next, until) in taken {
             self.lead_to_worker(consumer, &at)?;
             let progress = Progress { stored: next, read: next, ..Progress::default() };
             self.counters.partitions.lock().insert(at.clone(), progress);
             tracing::info!(partition = %at, offset = position.offset, planned_end = position.end, "taken over");
-            let lease = self.leases.grant(at.clone());
+            let lease = self.leases.grant(at.clone(), tag);
             // A worker that has ended says why by itself.
             let (worker, unfinished) = &self.workers[self.worker_of(&at)];
             unfinished.told();
@@ -161,6 +170,20 @@ impl Group {
         }
     }
 
+    /// Asks whether the topics of the partitions that are held are still those that were taken over: of one that was made anew, offsets mean nothing any more.
+    pub fn look_at_topics(&self, consumer: &Consumer) {
+        let known = self.topics.lock().clone();
+        let held: HashSet<Arc<str>> = self.counters.partitions().into_iter().map(|(at, _)| at.topic).collect();
+        match topic::ids(consumer, &held) {
+            Ok(ids) => {
+                if let Some(topic) = ids.iter().find_map(|(topic, id)| (known.get(topic)? != id).then_some(topic)) {
+                    *self.broken.lock() = Some(Fault::Again(format!("topic={topic} was deleted and made anew")));
+                }
+            }
+            Err(error) => tracing::debug!(error, "whether topics were made anew is asked again"),
+        }
+    }
+
     fn worker_of(&self, at: &TopicPartition) -> usize {
         // Neighbouring partitions to different workers; any topic to any.
         let topic: usize = at.topic.bytes().map(usize::from).sum();
@@ -180,6 +203,28 @@ impl Group {
             sys::rd_kafka_queue_destroy(from);
         }
         Ok(())
+    }
+}
+
+/// The position that was committed, as it stands in the topic that has the name now.
+fn in_topic(at: &TopicPartition, position: Position, id: Option<TopicId>, (first, end): (i64, i64)) -> Position {
+    let Some(offset) = position.offset else { return Position { topic: id, ..Position::default() } };
+    // From its beginning also where a topic that nobody has read before is begun at its end.
+    let anew = Position { offset: Some(first), topic: id, ..Position::default() };
+    match (position.topic, id) {
+        (Some(before), Some(now)) if before != now => {
+            tracing::warn!(partition = %at, offset, "the topic was made anew since the offset was committed: it is read from its beginning");
+            anew
+        }
+        (Some(_), _) if offset > end => {
+            tracing::error!(partition = %at, offset, end, "the topic has lost messages that were stored: what comes next is stored from its end on");
+            Position { offset: Some(end), ..anew }
+        }
+        _ if offset > end => {
+            tracing::warn!(partition = %at, offset, end, "the group's offset lies behind the topic's end, so it was made anew: it is read from its beginning");
+            anew
+        }
+        _ => Position { topic: id, ..position },
     }
 }
 
@@ -233,6 +278,7 @@ pub(super) fn join(
     counters: &Arc<Counters>,
     workers: Vec<Told>,
     table: Option<Arc<Table>>,
+    tags: Option<Tags>,
 ) -> Result<(Arc<Consumer>, Vec<Queue>), String> {
     let group = Group {
         leases: leases.clone(),
@@ -241,6 +287,8 @@ pub(super) fn join(
         until_end: job.until_end,
         workers,
         table,
+        tags,
+        topics: parking_lot::Mutex::default(),
         queues: OnceLock::new(),
         broken: parking_lot::Mutex::new(None),
         assigned: AtomicBool::new(false),
@@ -307,161 +355,29 @@ fn config(job: &Job, workers: usize) -> ClientConfig {
     config
 }
 
-/// A worker's queue.
-pub(super) struct Queue {
-    native: NonNull<sys::rd_kafka_queue_t>,
-    /// The queue lives no longer than its client.
-    consumer: Arc<Consumer>,
-    batch: Vec<*mut sys::rd_kafka_message_t>,
-    /// Of the messages that came last.
-    mean_bytes: usize,
-    names: HashMap<usize, Arc<str>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-// SAFETY: librdkafka's handles may be used from any thread.
-unsafe impl Send for Queue {}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        // SAFETY: made by `rd_kafka_queue_new` and given back once.
-        unsafe { sys::rd_kafka_queue_destroy(self.native.as_ptr()) };
-    }
-}
-
-/// What came out of a queue.
-pub(super) enum Received<'a> {
-    Message(Message<'a>),
-    /// Something that passes, or that the group's own poll tells of too.
-    Error(String),
-}
-
-impl Queue {
-    fn new(consumer: &Arc<Consumer>) -> Result<Queue, String> {
-        // SAFETY: the client is alive.
-        let native = NonNull::new(unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) }).ok_or("no memory")?;
-        Ok(Queue {
-            native,
-            consumer: consumer.clone(),
-            batch: vec![ptr::null_mut(); BATCH],
-            mean_bytes: 0,
-            names: HashMap::new(),
-        })
-    }
-
-    /// Waits for messages, and shows each to `each` with its topic.
-    pub fn receive(&mut self, wait: Duration, mut each: impl FnMut(&Arc<str>, Received<'_>)) {
-        let wait = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
-        let most = (BATCH_BYTES / self.mean_bytes.max(1)).clamp(1, BATCH);
-        // SAFETY: the queue is alive, and the array has room for so many.
-        let count = unsafe { sys::rd_kafka_consume_batch_queue(self.native.as_ptr(), wait, self.batch.as_mut_ptr(), most) };
-        // All are given back at the end, also when `each` panics.
-        let received = Owned(&self.batch[..usize::try_from(count).unwrap_or(0)]);
-        let mut last: (usize, Option<Arc<str>>) = (0, None);
-        let mut bytes = 0;
-        for &native in received.0 {
-            // SAFETY: librdkafka filled so many of the array with messages, which are ours until they are destroyed.
-            let message = unsafe { &*native };
-            bytes += message.len;
-            if last.0 != message.rkt as usize || last.1.is_none() {
-                last = (
-                    message.rkt as usize,
-                    Some(self.names.entry(message.rkt as usize).or_insert_with(|| name_of(message.rkt)).clone()),
-                );
-            }
-            let Some(topic) = &last.1 else { continue };
-            each(topic, view(topic, message, native));
-        }
-        if !received.0.is_empty() {
-            self.mean_bytes = bytes / received.0.len();
-        }
-    }
-
-    /// The offset behind the newest message, as the last fetch said.
-    pub fn newest(&self, at: &TopicPartition) -> Option<i64> {
-        let topic = CString::new(&*at.topic).ok()?;
-        let (mut low, mut high) = (0, 0);
-        // SAFETY: the client is alive, the name ends in NUL, and both numbers have room.
-        let error = unsafe {
-            sys::rd_kafka_get_watermark_offsets(
-                self.consumer.client().native_ptr(),
-                topic.as_ptr(),
-                at.partition,
-                &mut low,
-                &mut high,
-            )
+    #[test]
+    fn a_position_holds_in_the_topic_that_it_was_committed_for() {
+        let (before, now) = (TopicId::parse("1"), TopicId::parse("2"));
+        let at = TopicPartition { topic: "t".into(), partition: 0 };
+        let committed = |topic| Position { offset: Some(40), state: true, end: Some(50), topic, from_table: false };
+        let place = |topic, id, end| {
+            let found = in_topic(&at, committed(topic), id, (3, end));
+            assert_eq!(found.topic, id);
+            (found.offset, found.state, found.end)
         };
-        (error == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
-    }
-}
-
-fn name_of(topic: *const sys::rd_kafka_topic_t) -> Arc<str> {
-    if topic.is_null() {
-        return "".into();
-    }
-    // SAFETY: a message keeps its topic alive, whose name ends in NUL.
-    unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(topic)) }.to_string_lossy().into()
-}
-
-struct Owned<'a>(&'a [*mut sys::rd_kafka_message_t]);
-
-impl Drop for Owned<'_> {
-    fn drop(&mut self) {
-        // SAFETY: each is a message of ours that was not given back yet.
-        self.0.iter().for_each(|message| unsafe { sys::rd_kafka_message_destroy(*message) });
-    }
-}
-
-fn view<'a>(topic: &'a str, message: &'a sys::rd_kafka_message_t, native: *mut sys::rd_kafka_message_t) -> Received<'a> {
-    match message.err {
-        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {}
-        error => return Received::Error(RDKafkaErrorCode::from(error).to_string()),
-    }
-    let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-    // SAFETY: the message is alive.
-    let timestamp = unsafe { sys::rd_kafka_message_timestamp(native, &mut kind) };
-    // SAFETY: the message says how many bytes are there, and they live as long as it.
-    let bytes = |start: *mut std::ffi::c_void, len: usize| unsafe {
-        (!start.is_null()).then(|| std::slice::from_raw_parts(start.cast::<u8>().cast_const(), len))
-    };
-    // SAFETY: as `message`, which borrows the same.
-    let headers: &'a NativeHeaders = unsafe { &*native.cast::<NativeHeaders>() };
-    Received::Message(Message {
-        topic,
-        partition: message.partition,
-        offset: message.offset,
-        timestamp: (timestamp >= 0).then_some(timestamp),
-        key: bytes(message.key, message.key_len),
-        value: bytes(message.payload, message.len),
-        headers,
-    })
-}
-
-/// A message of librdkafka's, for its headers.
-#[repr(transparent)]
-struct NativeHeaders(sys::rd_kafka_message_t);
-
-impl Headers for NativeHeaders {
-    fn visit(&self, visitor: &mut dyn FnMut(&str, Option<&[u8]>) -> bool) {
-        let mut headers = ptr::null_mut();
-        // SAFETY: the message is alive, and so are its headers while it is borrowed.
-        let error = unsafe { sys::rd_kafka_message_headers(&raw const self.0, &mut headers) };
-        if error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return;
-        }
-        for index in 0.. {
-            let (mut name, mut value, mut len) = (ptr::null(), ptr::null(), 0);
-            // SAFETY: as above; what it returns lives as long as the headers, the name ends in NUL, the value has `len` bytes.
-            let (name, value) = unsafe {
-                let error = sys::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut len);
-                if error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-                    return;
-                }
-                let value = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), len));
-                (CStr::from_ptr(name).to_string_lossy(), value)
-            };
-            if !visitor(&name, value) {
-                return;
-            }
-        }
+        let as_it_is = (Some(40), true, Some(50));
+        assert_eq!(place(now, now, 60), as_it_is);
+        assert_eq!(place(None, now, 60), as_it_is, "it was committed before ids were kept");
+        assert_eq!(place(before, None, 40), as_it_is, "the brokers do not say");
+        let from_the_beginning = (Some(3), false, None);
+        assert_eq!(place(before, now, 60), from_the_beginning);
+        assert_eq!(place(None, now, 39), from_the_beginning);
+        assert_eq!(place(now, now, 39), (Some(39), false, None), "messages were lost");
+        let nothing = in_topic(&at, Position::default(), now, (3, 60));
+        assert_eq!((nothing.offset, nothing.topic), (None, now));
     }
 }

@@ -54,7 +54,7 @@ pub enum Pushed {
         rows: u64,
     },
     /// It cannot be stored, for this reason. Nothing of it is in the range; the engine sends it to the dead letters, or stops, as the settings say.
-    Rejected(String),
+    Rejected(Rejection),
     /// Some of its records are in the range, the others cannot be stored.
     Partly {
         /// Rows that it added.
@@ -64,6 +64,23 @@ pub enum Pushed {
     },
     /// The range must end before this message: push it to the next one. Decided by messages alone, never by time or memory, and never for the first.
     Rotate,
+}
+
+/// Why a message cannot be stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rejection {
+    /// In words.
+    pub why: String,
+    /// Where on its way it failed, as Kafka Connect calls it, such as `VALUE_CONVERTER`; empty for what knows no such stages.
+    pub stage: &'static str,
+    /// The class of Kafka Connect's that would have refused it.
+    pub class: &'static str,
+}
+
+impl From<String> for Rejection {
+    fn from(why: String) -> Self {
+        Rejection { why, ..Rejection::default() }
+    }
 }
 
 /// Why a range cannot be stored now. Nothing is lost by it: the messages stay in Kafka, and the range is read again.
@@ -119,6 +136,22 @@ pub struct Object {
     pub rows: u64,
     /// How it becomes part of the job's table; `None` for an object beside it.
     pub table: Option<TableFile>,
+}
+
+impl Object {
+    /// Puts another topic into its name, which begins with this one's.
+    pub(super) fn rename(&mut self, topic: &str, called: &str) {
+        let renamed = |key: &str| {
+            let name = key.rfind('/').map_or(0, |slash| slash + 1);
+            let rest = key[name..].strip_prefix(topic)?;
+            Some(format!("{}{called}{rest}", &key[..name]))
+        };
+        for key in [Some(&mut self.key), self.table.as_mut().map(|table| &mut table.add.path)].into_iter().flatten() {
+            if let Some(new) = renamed(key) {
+                *key = new;
+            }
+        }
+    }
 }
 
 /// A Parquet file as a part of a Delta table.

@@ -28,6 +28,10 @@ pub struct Job {
     pub on_bad: OnBad,
     /// Where objects go; its `url` is set.
     pub target: UploadSettings,
+    /// Each message that cannot be stored is told in the log too.
+    pub log_bad: bool,
+    /// What becomes of an object whose key is taken by other messages.
+    pub same_key: SameKey,
     /// The Delta table that the format's files become part of, if they do.
     pub table: Option<TableTarget>,
     /// Below the target's URL: where states are kept.
@@ -40,6 +44,15 @@ pub struct Job {
     pub threads: usize,
     /// Ends when everything is stored that the topics have when it starts.
     pub until_end: bool,
+}
+
+/// What becomes of an object whose key another one has, made of other messages: of a topic of the same name, or of ranges that ended elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameKey {
+    /// Both stay: the objects of a topic that was made anew have a tag behind the topic in their names. Keys say where a range ends.
+    KeepBoth,
+    /// The new one takes the place of the other, as with the maker's connector. Keys are what they are.
+    Replace,
 }
 
 /// A Delta table.
@@ -71,5 +84,7 @@ pub enum OnBad {
         name: String,
         /// With Kafka Connect's headers, `__connect.errors.topic` and so on.
         headers: bool,
+        /// The connector that it comes from, for those headers.
+        connector: Option<String>,
     },
 }

@@ -24,7 +24,21 @@ impl fmt::Display for TopicPartition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
     pub at: TopicPartition,
+    /// What tells this topic's objects from those of another one of its name, which the target had first.
+    pub tag: Option<Arc<str>>,
     number: u64,
+}
+
+impl Lease {
+    /// What this topic partition is called where another topic of the name is called by the name.
+    pub fn called(&self) -> TopicPartition {
+        called(&self.at, self.tag.as_deref())
+    }
+}
+
+pub(super) fn called(at: &TopicPartition, tag: Option<&str>) -> TopicPartition {
+    let topic = tag.map_or_else(|| at.topic.clone(), |tag| format!("{}!{tag}", at.topic).into());
+    TopicPartition { topic, partition: at.partition }
 }
 
 #[derive(Debug, Default)]
@@ -41,12 +55,12 @@ struct Held {
 pub(super) struct Leases(Mutex<Held>);
 
 impl Leases {
-    pub fn grant(&self, at: TopicPartition) -> Lease {
+    pub fn grant(&self, at: TopicPartition, tag: Option<Arc<str>>) -> Lease {
         let mut held = self.0.lock();
         held.granted += 1;
         let number = held.granted;
         held.leases.insert(at.clone(), number);
-        Lease { at, number }
+        Lease { at, tag, number }
     }
 
     /// From when this returns nothing is committed for it.
@@ -77,11 +91,11 @@ mod tests {
     fn a_partition_that_came_back_is_another_lease() {
         let leases = Leases::default();
         let at = TopicPartition { topic: "t".into(), partition: 3 };
-        let first = leases.grant(at.clone());
+        let first = leases.grant(at.clone(), None);
         assert_eq!(leases.while_held(&first, || 7), Some(7));
         leases.revoke(&at);
         assert!(!leases.is_held(&first));
-        let second = leases.grant(at);
+        let second = leases.grant(at, None);
         assert!(leases.is_held(&second) && !leases.is_held(&first));
         assert_eq!(leases.while_held(&first, || 7), None);
     }

@@ -24,6 +24,8 @@ pub mod metrics;
 mod offsets;
 mod position;
 pub mod predictions;
+mod probe;
+mod queue;
 mod range;
 #[cfg(feature = "avro")]
 pub(crate) mod registry;
@@ -32,9 +34,10 @@ mod settings;
 mod status;
 mod store;
 mod table;
+mod topic;
 mod worker;
 
-pub use job::{Job, OnBad, Start, TableTarget};
+pub use job::{Job, OnBad, SameKey, Start, TableTarget};
 pub use lease::TopicPartition;
 pub use scratch::ScratchDir;
 pub use status::{Counters, Progress};
@@ -51,15 +54,18 @@ use rdkafka::consumer::Consumer as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::{Requests, Storer};
 use table::Table;
+use topic::Tags;
 use worker::{Unfinished, Worker};
 
 /// Below the target's URL: `<group>/<topic>+<partition>.json`, with the time up to which everything is stored.
 const WATERMARKS: &str = "_watermark";
 /// How often the group is served.
 const POLL: Duration = Duration::from_millis(50);
+/// How often topics are asked for, which may have been made anew.
+const LOOK_AT_TOPICS: Duration = Duration::from_secs(10);
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// How long requests in flight may take when a run ends.
@@ -99,12 +105,13 @@ impl Archiver {
     /// Archives until it is stopped, or everything is stored (`until_end`). What may pass is tried again for ever.
     ///
     /// # Errors
-    /// What never passes: a target that cannot be made of its settings, a message that cannot be stored under [`OnBad::Stop`].
+    /// What never passes: a target that cannot be made of its settings, a bucket that is not there, credentials that are none, a message that cannot be stored under [`OnBad::Stop`].
     pub fn run(&self) -> Result<(), Error> {
         let fatal = |why: String| Error::new(ErrorKind::Storage, why);
         consumer::check(&self.job).map_err(|why| Error::new(ErrorKind::Config, why))?;
         let target = Target::open(&self.job.target).map_err(|error| fatal(error.to_string()))?;
         let target = target.ok_or_else(|| Error::new(ErrorKind::Config, "upload.url is not set: expected where objects go"))?;
+        self.probe(&target).map_err(fatal)?;
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, fastrand::u64(..));
         while !self.stop.load(Ordering::Acquire) {
             let before = self.counters.ranges.load(Ordering::Relaxed);
@@ -124,9 +131,15 @@ impl Archiver {
         Ok(())
     }
 
+    fn probe(&self, target: &Target) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
+        runtime.block_on(probe::probe(target)).map_err(|error| error.message)
+    }
+
     fn sleep(&self, wait: Duration) {
-        let until = std::time::Instant::now() + wait;
-        while std::time::Instant::now() < until && !self.stop.load(Ordering::Acquire) {
+        let until = Instant::now() + wait;
+        while Instant::now() < until && !self.stop.load(Ordering::Acquire) {
             std::thread::sleep(POLL);
         }
     }
@@ -149,7 +162,8 @@ impl Archiver {
         let (controls, receivers): (Vec<_>, Vec<_>) = (0..self.job.threads.max(1)).map(|_| mpsc::channel()).unzip();
         let unfinished: Vec<Arc<Unfinished>> = controls.iter().map(|_| Arc::default()).collect();
         let workers = controls.iter().cloned().zip(unfinished.iter().cloned()).collect();
-        let joined = join(&self.job, &leases, &self.counters, workers, table.clone());
+        let tags = (self.job.same_key == SameKey::KeepBoth).then(|| Tags::new(target.clone(), runtime.handle().clone()));
+        let joined = join(&self.job, &leases, &self.counters, workers, table.clone(), tags);
         let (consumer, queues) = match joined {
             Ok(joined) => joined,
             Err(why) => return Ok(End::Again(why)),
@@ -166,6 +180,7 @@ impl Archiver {
             offsets: Offsets { consumer: consumer.clone(), leases: leases.clone() },
             dead_topic,
             table,
+            same_key: self.job.same_key,
             counters: self.counters.clone(),
             runtime: runtime.handle().clone(),
             requests: Requests::default(),
@@ -181,7 +196,9 @@ impl Archiver {
                     scope.spawn(move || worker.run(queue))
                 })
                 .collect();
-            let end = self.serve(&consumer, &unfinished, || workers.iter().any(std::thread::ScopedJoinHandle::is_finished));
+            let end = self.serve(&consumer, runtime.handle(), &unfinished, || {
+                workers.iter().any(std::thread::ScopedJoinHandle::is_finished)
+            });
             leases.revoke_all();
             // Nobody listens when no request is in flight.
             let _ = stopping.send(true);
@@ -206,12 +223,19 @@ impl Archiver {
     /// What never passes.
     fn serve(
         &self,
-        consumer: &consumer::Consumer,
+        consumer: &Arc<consumer::Consumer>,
+        runtime: &tokio::runtime::Handle,
         unfinished: &[Arc<Unfinished>],
         worker_ended: impl Fn() -> bool,
     ) -> Result<End, String> {
         let group = consumer.context();
+        let mut looked = Instant::now();
         loop {
+            if looked.elapsed() >= LOOK_AT_TOPICS {
+                looked = Instant::now();
+                let consumer = consumer.clone();
+                drop(runtime.spawn_blocking(move || consumer.context().look_at_topics(&consumer)));
+            }
             match consumer.poll(POLL) {
                 Some(Err(error)) if is_fatal(&error) => return Ok(End::Again(error.to_string())),
                 Some(Err(error)) => tracing::debug!(%error, "the group reports an error"),

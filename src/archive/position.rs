@@ -1,5 +1,6 @@
 //! How far a topic partition is stored, as the consumer group keeps it: an offset, and a text beside it.
 
+use super::topic::TopicId;
 use std::fmt;
 
 /// What begins each text of ours: a group that another program used before has another, or none.
@@ -19,6 +20,8 @@ pub(super) struct Position {
     pub end: Option<i64>,
     /// The offset is the table's, not the group's: a state may lie there or not.
     pub from_table: bool,
+    /// The topic whose offset this is, of all that had its name.
+    pub topic: Option<TopicId>,
 }
 
 impl Position {
@@ -31,6 +34,7 @@ impl Position {
                 match word.split_once('=') {
                     Some(("end", end)) => position.end = end.parse().ok().filter(|end| *end > offset),
                     Some(("state", "1")) => position.state = true,
+                    Some(("topic", id)) => position.topic = TopicId::parse(id),
                     _ => {}
                 }
             }
@@ -46,6 +50,9 @@ impl fmt::Display for Position {
         if self.state {
             f.write_str(" state=1")?;
         }
+        if let Some(topic) = self.topic {
+            write!(f, " topic={topic}")?;
+        }
         self.end.map_or(Ok(()), |end| write!(f, " end={end}"))
     }
 }
@@ -57,7 +64,8 @@ mod tests {
     #[test]
     fn a_position_is_its_text() {
         for (state, end) in [(false, None), (true, None), (false, Some(43)), (true, Some(i64::MAX))] {
-            let position = Position { offset: Some(42), state, end, ..Position::default() };
+            let topic = end.and_then(|_| TopicId::parse("00000000c0ffee00000000000000002a"));
+            let position = Position { offset: Some(42), state, end, topic, ..Position::default() };
             assert_eq!(Position::parse(42, &position.to_string()), position);
         }
     }

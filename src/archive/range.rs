@@ -1,7 +1,7 @@
 //! A range of one topic partition in the making.
 
 use super::dead_letter::{self, Letter};
-use super::encoder::{EncodeError, Encoder, Format, Message, Pushed};
+use super::encoder::{EncodeError, Encoder, Format, Message, Pushed, Rejection};
 use super::job::OnBad;
 use super::lease::Lease;
 use super::position::Position;
@@ -30,6 +30,7 @@ pub(super) struct Rules<'a> {
     pub format: &'a dyn Format,
     pub rotation: &'a RotationSettings,
     pub on_bad: &'a OnBad,
+    pub log_bad: bool,
 }
 
 /// A topic partition that a worker holds: the range that is open, and the one that is being stored.
@@ -115,7 +116,7 @@ impl Partition {
             Pushed::Partly { rows, rejected } => {
                 self.took(message, rows, now);
                 for (text, reason) in rejected {
-                    self.reject(message, Some(&text), reason, rules)?;
+                    self.reject(message, Some(&text), reason.into(), rules)?;
                 }
             }
         }
@@ -140,12 +141,15 @@ impl Partition {
         }
     }
 
-    fn reject(&mut self, message: &Message<'_>, text: Option<&[u8]>, reason: String, rules: &Rules<'_>) -> Result<(), Fault> {
+    fn reject(&mut self, message: &Message<'_>, text: Option<&[u8]>, reason: Rejection, rules: &Rules<'_>) -> Result<(), Fault> {
         if *rules.on_bad == OnBad::Stop {
-            return Err(Fault::Fatal(format!("{message:?} cannot be stored: {reason}")));
+            return Err(Fault::Fatal(format!("{message:?} cannot be stored: {}", reason.why)));
         }
         self.rejected += 1;
-        tracing::debug!(?message, reason, "cannot be stored");
+        match rules.log_bad {
+            true => tracing::error!(?message, reason = reason.why, "cannot be stored"),
+            false => tracing::debug!(?message, reason = reason.why, "cannot be stored"),
+        }
         if *rules.on_bad != OnBad::Skip {
             let letter = Letter::new(&self.lease.at, message, text, reason);
             self.letter_bytes += letter.bytes();
@@ -220,6 +224,9 @@ impl Partition {
         if let OnBad::Objects { prefix } = on_bad {
             objects.extend(dead_letter::object(prefix, &letters));
         }
+        if self.lease.tag.is_some() {
+            objects.iter_mut().for_each(|object| object.rename(&self.lease.at.topic, &self.lease.called().topic));
+        }
         // The last messages of a planned range may be gone from the topic.
         let end = self.from.end.unwrap_or(next);
         let finished = Finished {
@@ -237,7 +244,8 @@ impl Partition {
         self.letter_bytes = 0;
         self.rotation = None;
         self.next = end.max(next);
-        self.from = Position { offset: Some(end), state: finished.state.is_some(), ..Position::default() };
+        self.from =
+            Position { offset: Some(end), state: finished.state.is_some(), topic: self.from.topic, ..Position::default() };
         Ok(finished)
     }
 

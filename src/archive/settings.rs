@@ -1,6 +1,6 @@
 //! A [`Job`] of `[archive]`, `[kafka]`, `[rotation]` and `[upload]`.
 
-use super::job::{Job, OnBad};
+use super::job::{Job, OnBad, SameKey};
 use super::predictions::{self, Predictions};
 use super::scratch::ScratchDir;
 use crate::config::{ArchiveSettings, BadMessages, Config, TableKind};
@@ -36,7 +36,9 @@ impl Job {
             format: Arc::new(format),
             rotation: config.rotation.clone(),
             on_bad: on_bad(settings),
+            log_bad: false,
             target: config.upload.clone(),
+            same_key: SameKey::KeepBoth,
             table: (settings.table == TableKind::Delta).then(|| predictions::delta_table(&config.upload)),
             state_prefix: format!("{STATES}/{}", crate::format::path::model_stem(&settings.group)),
             scratch,
@@ -51,7 +53,7 @@ fn on_bad(settings: &ArchiveSettings) -> OnBad {
     match (settings.on_bad, &settings.dead_letter_topic) {
         (BadMessages::Stop, _) => OnBad::Stop,
         (BadMessages::Skip, _) => OnBad::Skip,
-        (BadMessages::DeadLetter, Some(name)) => OnBad::Topic { name: name.clone(), headers: true },
+        (BadMessages::DeadLetter, Some(name)) => OnBad::Topic { name: name.clone(), headers: true, connector: None },
         (BadMessages::DeadLetter, None) => OnBad::Objects { prefix: settings.dead_letter_prefix.clone() },
     }
 }

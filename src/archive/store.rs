@@ -2,6 +2,7 @@
 
 use super::dead_letter::DeadTopic;
 use super::encoder::{Content, Object, TableFile};
+use super::job::SameKey;
 use super::lease::Lease;
 use super::offsets::Offsets;
 use super::position::Position;
@@ -14,7 +15,10 @@ use crate::ship::Target;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, WriteMultipart};
+use object_store::{
+    Attribute, AttributeValue, Attributes, GetOptions, ObjectStoreExt as _, PutMode, PutMultipartOptions, PutOptions,
+    WriteMultipart,
+};
 use rdkafka::consumer::Consumer as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +27,8 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Semaphore, oneshot};
 
+/// The attribute of an object that says of which range it is, where its key does not. Letters alone, as not every store takes others.
+const RANGE: &str = "predlogrange";
 /// Requests to the store at one time.
 const REQUESTS: usize = 8;
 /// Larger objects go up in parts of this size (S3's smallest), two at a time …
@@ -59,6 +65,54 @@ pub(super) struct Finished {
 #[derive(Debug)]
 pub(super) struct Abandoned;
 
+/// What was decided to be stored: the position that it begins from, and the offset that it ends before.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    from: Position,
+    end: i64,
+}
+
+impl Plan {
+    /// Tells the objects of this range from others with the same keys.
+    fn mark(&self) -> String {
+        self.from.topic.map_or_else(|| self.end.to_string(), |topic| format!("{topic}-{}", self.end))
+    }
+}
+
+/// What is known of an object that has the key already.
+#[derive(Clone, Copy, Debug)]
+enum Taken<'a> {
+    /// It is of the same messages, as its key says.
+    Same,
+    /// It is of others, or says nothing else.
+    Stale,
+    /// It says itself of which range it is.
+    Ask(&'a Plan),
+    /// It was asked, and is of another.
+    Replace(&'a Plan),
+}
+
+impl<'a> Taken<'a> {
+    fn plan(self) -> Option<&'a Plan> {
+        match self {
+            Taken::Ask(plan) | Taken::Replace(plan) => Some(plan),
+            Taken::Same | Taken::Stale => None,
+        }
+    }
+
+    fn is_replaced(self) -> bool {
+        matches!(self, Taken::Stale | Taken::Replace(_))
+    }
+}
+
+/// What became of a put.
+enum Put {
+    /// The object is there, with so many bytes.
+    Stored(u64),
+    /// One of other messages is.
+    Taken,
+}
+
 /// Stores ranges, for all workers.
 pub(super) struct Storer {
     pub target: Target,
@@ -69,6 +123,7 @@ pub(super) struct Storer {
     pub table: Option<Arc<Table>>,
     pub counters: Arc<Counters>,
     pub runtime: tokio::runtime::Handle,
+    pub same_key: SameKey,
     pub requests: Requests,
     pub stopping: tokio::sync::watch::Receiver<bool>,
 }
@@ -100,10 +155,15 @@ impl Storer {
     async fn store(self: Arc<Self>, finished: Finished) -> Result<Position, Abandoned> {
         let Finished { lease, from, end, mut objects, state, dead, messages, rows, duplicates, newest_time } = finished;
         let files: Vec<TableFile> = objects.iter_mut().filter_map(|object| object.table.take()).collect();
+        let plan = Plan { from, end };
         if from.end.is_none() {
-            self.commit(&lease, from.offset.unwrap_or(0), Position { end: Some(end), ..from }).await?;
+            self.commit_plan(&lease, &plan).await?;
         }
-        let puts: Vec<_> = objects.into_iter().map(|object| self.put(&lease, object)).collect();
+        let taken = match self.same_key {
+            SameKey::KeepBoth => Taken::Same,
+            SameKey::Replace => Taken::Ask(&plan),
+        };
+        let puts: Vec<_> = objects.into_iter().map(|object| self.put(&lease, object, taken)).collect();
         let bytes = stream::iter(puts).buffer_unordered(REQUESTS).try_fold(0, async |sum, bytes| Ok(sum + bytes)).await?;
         if let Some(topic) = self.dead_topic.as_ref().filter(|_| !dead.is_empty()) {
             let mut tries = self.tries(&lease)?;
@@ -111,10 +171,10 @@ impl Storer {
                 tries.failed("send dead letters", &error).await?;
             }
         }
-        let stored = Position { offset: Some(end), state: state.is_some(), ..Position::default() };
+        let stored = Position { offset: Some(end), state: state.is_some(), topic: from.topic, ..Position::default() };
         if let Some(state) = state {
             let object = Object { key: self.state_key(&lease, end), content: Content::Bytes(state), rows: 0, table: None };
-            self.put(&lease, object).await?;
+            self.put(&lease, object, Taken::Stale).await?;
         }
         if !files.is_empty() {
             self.commit_files(&lease, end, files.into()).await?;
@@ -194,7 +254,7 @@ impl Storer {
         let Some(table) = &self.table else { return Ok(()) };
         let mut tries = self.tries(lease)?;
         loop {
-            let (table, at, files) = (table.clone(), lease.at.clone(), files.clone());
+            let (table, at, files) = (table.clone(), lease.called(), files.clone());
             let committed = tokio::task::spawn_blocking(move || table.commit(&at, end, &files)).await;
             let fault = match committed {
                 Ok(Ok(())) => return Ok(()),
@@ -229,25 +289,38 @@ impl Storer {
         }
     }
 
-    /// Puts the object unless it is there: its key says which messages it has. Returns its size.
-    async fn put(&self, lease: &Lease, object: Object) -> Result<u64, Abandoned> {
+    async fn commit_plan(self: &Arc<Self>, lease: &Lease, plan: &Plan) -> Result<(), Abandoned> {
+        let planned = Position { end: Some(plan.end), ..plan.from };
+        self.commit(lease, plan.from.offset.unwrap_or(0), planned).await
+    }
+
+    /// Puts the object unless it is there. Returns its size.
+    async fn put(self: &Arc<Self>, lease: &Lease, object: Object, taken: Taken<'_>) -> Result<u64, Abandoned> {
         let scratch = match &object.content {
             Content::File(path) => Some(Scratch(path.clone())),
             Content::Bytes(_) => None,
         };
-        let mut tries = self.tries(lease)?;
+        let (mut tries, mut taken) = (self.tries(lease)?, taken);
         loop {
-            match self.try_put(&object).await {
-                Ok(bytes) => {
+            match (self.try_put(&object, taken).await, taken) {
+                (Ok(Put::Stored(bytes)), _) => {
                     drop(scratch);
                     return Ok(bytes);
                 }
-                Err(error) => tries.failed("put an object", &format!("key={}: {error}", object.key)).await?,
+                (Ok(Put::Taken), Taken::Ask(plan)) => {
+                    tracing::warn!(key = object.key, "an object of other messages has this key: it is replaced");
+                    // Whoever is not in the group any more must not replace anything, and cannot commit.
+                    self.commit_plan(lease, plan).await?;
+                    taken = Taken::Replace(plan);
+                }
+                // Only who asks is told so.
+                (Ok(Put::Taken), _) => {}
+                (Err(error), _) => tries.failed("put an object", &format!("key={}: {error}", object.key)).await?,
             }
         }
     }
 
-    async fn try_put(&self, object: &Object) -> Result<u64, String> {
+    async fn try_put(&self, object: &Object, taken: Taken<'_>) -> Result<Put, String> {
         let (path, content) = (&self.target.key(&object.key).map_err(|error| error.to_string())?, &object.content);
         let size = match content {
             Content::Bytes(bytes) => bytes.len() as u64,
@@ -259,7 +332,7 @@ impl Storer {
             && let Content::File(file) = content
         {
             let _permit = self.requests.large.acquire().await.map_err(|error| error.to_string())?;
-            return self.put_parts(path, file, size).await.map(|()| size);
+            return self.put_parts(path, file, size, taken).await;
         }
         let _permit = self.requests.small.acquire().await.map_err(|error| error.to_string())?;
         let bytes = match content {
@@ -268,25 +341,52 @@ impl Storer {
                 tokio::fs::read(file).await.map_err(|error| format!("path={}: {error}", file.display()))?.into()
             }
         };
-        let mode = if self.target.conditional { PutMode::Create } else { PutMode::Overwrite };
-        let options = PutOptions { mode, ..PutOptions::default() };
+        let mode = if self.target.conditional && !taken.is_replaced() { PutMode::Create } else { PutMode::Overwrite };
+        let options = PutOptions { mode, attributes: self.attributes(taken), ..PutOptions::default() };
         match timely(size, self.target.store.put_opts(path, bytes.into(), options)).await? {
-            Ok(_) => Ok(size),
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                tracing::debug!(%path, "is there already");
-                Ok(size)
-            }
+            Ok(_) => Ok(Put::Stored(size)),
+            Err(object_store::Error::AlreadyExists { .. }) => match self.there(path, taken).await? {
+                Some(true) => {
+                    tracing::debug!(%path, "is there already");
+                    Ok(Put::Stored(size))
+                }
+                Some(false) => Ok(Put::Taken),
+                None => Err("an object of this key was there, and is not any more".to_owned()),
+            },
             Err(error) => Err(error.to_string()),
         }
     }
 
-    async fn put_parts(&self, path: &Path, file: &std::path::Path, size: u64) -> Result<(), String> {
-        match timely(0, self.target.store.head(path)).await? {
-            Ok(_) => return Ok(()),
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(error.to_string()),
+    fn attributes(&self, taken: Taken<'_>) -> Attributes {
+        let plan = taken.plan().filter(|_| self.target.attributes);
+        plan.map(|plan| (Attribute::Metadata(RANGE.into()), AttributeValue::from(plan.mark()))).into_iter().collect()
+    }
+
+    /// Whether an object has this key, and whether it is of the same messages.
+    async fn there(&self, path: &Path, taken: Taken<'_>) -> Result<Option<bool>, String> {
+        let found = timely(0, self.target.store.get_opts(path, GetOptions { head: true, ..GetOptions::default() })).await?;
+        match (found, taken.plan()) {
+            (Ok(_), None) => Ok(Some(true)),
+            (Ok(found), Some(plan)) => {
+                let mark = found.attributes.get(&Attribute::Metadata(RANGE.into()));
+                Ok(Some(mark.is_some_and(|mark| mark.as_ref() == plan.mark())))
+            }
+            (Err(object_store::Error::NotFound { .. }), _) => Ok(None),
+            (Err(error), _) => Err(error.to_string()),
         }
-        let upload = timely(0, self.target.store.put_multipart(path)).await?.map_err(|error| error.to_string())?;
+    }
+
+    async fn put_parts(&self, path: &Path, file: &std::path::Path, size: u64, taken: Taken<'_>) -> Result<Put, String> {
+        if !taken.is_replaced() {
+            match self.there(path, taken).await? {
+                Some(true) => return Ok(Put::Stored(size)),
+                Some(false) => return Ok(Put::Taken),
+                None => {}
+            }
+        }
+        let options = PutMultipartOptions { attributes: self.attributes(taken), ..PutMultipartOptions::default() };
+        let upload = timely(0, self.target.store.put_multipart_opts(path, options)).await?;
+        let upload = upload.map_err(|error| error.to_string())?;
         let mut parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
         let sent = timely(size, async {
             let mut file = tokio::fs::File::open(file).await.map_err(|error| error.to_string())?;
@@ -302,7 +402,7 @@ impl Storer {
         })
         .await;
         match sent.and_then(|sent| sent) {
-            Ok(()) => timely(size, parts.finish()).await?.map(drop).map_err(|error| error.to_string()),
+            Ok(()) => timely(size, parts.finish()).await?.map(|_| Put::Stored(size)).map_err(|error| error.to_string()),
             Err(why) => {
                 // What this cannot take back costs space until the bucket's lifecycle rule for unfinished uploads does.
                 let _ = tokio::time::timeout(PATIENCE, parts.abort()).await;

@@ -83,11 +83,11 @@ impl Table {
         }
         if end < place {
             return Err(format!(
-                "the table has {at} up to offset={place}, the topic ends at offset={end}: it was made anew; give archive.group another name"
+                "the table has {at} up to offset={place}, the topic ends at offset={end}: the topic has lost messages, or was made anew by brokers that give topics no ids; give archive.group another name"
             ));
         }
         tracing::warn!(partition = %at, group_offset = position.offset, table_offset = place, "goes on where the table is, not the group");
-        Ok(Position { offset: Some(place), from_table: true, ..Position::default() })
+        Ok(Position { offset: Some(place), from_table: true, topic: position.topic, ..Position::default() })
     }
 
     /// Makes the files of a range, which ends before `end`, part of the table: once, however often this is called.

@@ -1,9 +1,10 @@
 //! A worker: reads the messages of its partitions, and ends their ranges.
 
-use super::consumer::{Control, Queue, Received};
+use super::consumer::Control;
 use super::job::Job;
 use super::lease::TopicPartition;
 use super::position::Position;
+use super::queue::{Queue, Received};
 use super::range::{Fault, Partition, Rules, Taken};
 use super::status::Counters;
 use super::store::{Abandoned, Storer};
@@ -113,7 +114,7 @@ impl<'a> Worker<'a> {
     }
 
     fn rules(&self) -> Rules<'a> {
-        Rules { format: &*self.job.format, rotation: &self.job.rotation, on_bad: &self.job.on_bad }
+        Rules { format: &*self.job.format, rotation: &self.job.rotation, on_bad: &self.job.on_bad, log_bad: self.job.log_bad }
     }
 
     /// Does what it is told. `false` to stop.

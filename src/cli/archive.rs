@@ -72,7 +72,14 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         result.and(watched)
     });
     eprintln!("{}", told(&counters, started.elapsed()));
-    result.map(|()| ExitCode::SUCCESS)
+    result?;
+    if arguments.until_end && archiver.stop_flag().load(Ordering::Acquire) {
+        return Err(Error::new(
+            ErrorKind::Storage,
+            "stopped by a signal before the end: what is not stored stays in Kafka, for the next run",
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Tells the progress until the archiver has ended; a signal ends it.

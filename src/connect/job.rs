@@ -2,7 +2,7 @@
 
 use super::config::SinkConfig;
 use super::sink::S3Sink;
-use crate::archive::{Job, OnBad, ScratchDir};
+use crate::archive::{Job, OnBad, SameKey, ScratchDir};
 use crate::config::{Config, UploadSettings};
 use crate::error::{Error, ErrorKind};
 use crate::rotation::RotationSettings;
@@ -52,7 +52,9 @@ pub fn job(
         format: Arc::new(format),
         rotation: NEVER_BY_ITSELF,
         on_bad: on_bad(sink),
+        log_bad: sink.log_errors,
         target,
+        same_key: SameKey::Replace,
         table: None,
         state_prefix: format!("_predlog/states/{}", crate::format::path::model_stem(&group)),
         group,
@@ -70,7 +72,9 @@ pub(super) fn group_of(connector: &str) -> String {
 
 fn on_bad(sink: &SinkConfig) -> OnBad {
     match (&sink.dead_letters, sink.tolerate) {
-        (Some(letters), _) => OnBad::Topic { name: letters.topic.clone(), headers: letters.headers },
+        (Some(letters), _) => {
+            OnBad::Topic { name: letters.topic.clone(), headers: letters.headers, connector: Some(sink.name.clone()) }
+        }
         (None, true) => OnBad::Skip,
         (None, false) => OnBad::Stop,
     }
@@ -127,7 +131,10 @@ mod tests {
         assert_eq!(on_bad(&sink(&[])), OnBad::Stop);
         assert_eq!(on_bad(&sink(&[all])), OnBad::Skip);
         let topic = ("errors.deadletterqueue.topic.name", "dead");
-        assert_eq!(on_bad(&sink(&[all, topic])), OnBad::Topic { name: "dead".into(), headers: false });
+        assert_eq!(
+            on_bad(&sink(&[all, topic])),
+            OnBad::Topic { name: "dead".into(), headers: false, connector: Some("c".into()) }
+        );
     }
 
     #[test]

@@ -13,9 +13,9 @@ use std::sync::Arc;
 /// Does all of them.
 ///
 /// # Errors
-/// Which cannot be done to this record, and why.
-pub(super) fn apply(transforms: &[TransformSettings], record: &mut Record<'_>) -> Result<(), String> {
-    transforms.iter().try_for_each(|transform| one(transform, record))
+/// The class of the one that cannot be done to this record, and why.
+pub(super) fn apply(transforms: &[TransformSettings], record: &mut Record<'_>) -> Result<(), (&'static str, String)> {
+    transforms.iter().try_for_each(|transform| one(transform, record).map_err(|why| (transform.class(), why)))
 }
 
 /// Whether any of them needs the key.
@@ -181,9 +181,10 @@ mod tests {
         let mut tombstone = record("null", None);
         tombstone.value.value = None;
         assert_eq!(apply(&transforms, &mut tombstone), Ok(()));
-        assert!(apply(&transforms, &mut record("1", None)).unwrap_err().contains("expected an object"));
+        let (class, why) = apply(&transforms, &mut record("1", None)).unwrap_err();
+        assert!(class.ends_with("InsertField$Value") && why.contains("expected an object"), "{class}: {why}");
         let mut timeless = Record { timestamp: None, ..record("{}", None) };
-        assert!(apply(&transforms, &mut timeless).unwrap_err().contains("t is null"));
+        assert!(apply(&transforms, &mut timeless).unwrap_err().1.contains("t is null"));
     }
 
     #[test]
@@ -216,11 +217,11 @@ mod tests {
             let regex = Regex::new(&format!("^(?:{regex})$")).unwrap();
             let mut record = record("{}", None);
             apply(&[TransformSettings::RegexRouter { regex, replacement: replacement.into() }], &mut record)?;
-            Ok::<_, String>(record.topic.into_owned())
+            Ok::<_, (&str, String)>(record.topic.into_owned())
         };
         assert_eq!(routed("(.*)-v1", "${1}_2").unwrap(), "orders_2");
         assert_eq!(routed("orders", "x").unwrap(), "orders-v1", "the whole name must match");
-        assert!(routed(".*", "../etc").unwrap_err().contains("no topic can have"));
+        assert!(routed(".*", "../etc").unwrap_err().1.contains("no topic can have"));
         let timestamp = crate::connect::partitioner::Pattern::java("yyyyMMdd").unwrap();
         let mut record = record("{}", None);
         let router = TransformSettings::TimestampRouter { topic_format: "${topic}-${timestamp}".into(), timestamp };

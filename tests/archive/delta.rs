@@ -151,13 +151,13 @@ fn a_group_that_was_set_back_stores_nothing_twice_and_one_that_was_set_forward_g
 }
 
 #[test]
-fn a_topic_that_was_made_anew_and_a_table_that_cannot_take_the_rows_are_named() {
+fn a_topic_that_lost_messages_and_a_table_that_cannot_take_the_rows_are_named() {
     let mut archive = archive(1);
     archive.config.ledger.enabled = false;
     archive.produce(r#"{"id":"a","model_name":"m","inputs":{"n":1}}"#);
     archive.produce(r#"{"id":"b","model_name":"m","inputs":{"n":2}}"#);
     assert_eq!(archive.run(), (2, 0));
-    // The same group on a topic of that name that ends before what the table has.
+    // The topic ends before what the table has.
     let mut log = archive.bucket().join("predictions/_delta_log");
     log.push(format!("{:020}.json", std::fs::read_dir(&log).expect("the log").count()));
     let txn = json!({"txn": {"appId": format!("{}/{}/0", archive.config.archive.group, archive.topic()), "version": 50}});

@@ -1,5 +1,6 @@
 //! `predlog archive` against a real broker: what becomes of a topic.
 
+mod anew;
 mod delta;
 mod many;
 #[path = "../stored/mod.rs"]

@@ -6,7 +6,7 @@
 #   tests/services/install.sh minio toxiproxy
 #   tests/services/install.sh kafka registry nats
 #   tests/services/install.sh spark
-#   tests/services/install.sh iceberg    what a bench alone compares with
+#   tests/services/install.sh iceberg mq_bridge    what a bench alone compares with
 #
 # What is there in the wanted version is left alone, so this is quick after the first time.
 set -euo pipefail
@@ -160,6 +160,21 @@ copy_iceberg() {
     mvn -B -f "$here/iceberg/pom.xml" dependency:copy-dependencies -DoutputDirectory="$1"
 }
 
+# mq-bridge, which the bench of the archiver compares with too. It is built outside of the workspace; what is compiled is not kept.
+install_mq_bridge() {
+    local source=$here/mq_bridge target=$bin/mq-bridge-peer version
+    version=$(cat "$source/Cargo.toml" "$source/Cargo.lock" "$source"/src/*.rs | sha256sum)
+    if up_to_date mq_bridge "$target" "$version"; then
+        say "mq_bridge: there"
+        return
+    fi
+    say "mq_bridge: building it, which takes minutes"
+    rm -f "$cache/stamps/mq_bridge"
+    run_step mq_bridge env CARGO_TARGET_DIR="$cache/mq_bridge-target" cargo install --locked --quiet --path "$source" --root "$cache" --no-track --force
+    rm -rf "$cache/mq_bridge-target"
+    printf '%s' "$version" >"$cache/stamps/mq_bridge"
+}
+
 install_readers() {
     python_packages readers requirements.txt python
     install_duckdb_delta
@@ -182,7 +197,7 @@ install_duckdb_delta() {
 main() {
     local part
     local -a tested=(readers toxiproxy minio kafka registry nats spark) parts=("$@")
-    local -a known=("${tested[@]}" iceberg)
+    local -a known=("${tested[@]}" iceberg mq_bridge)
     if ((${#parts[@]} == 0)); then parts=("${tested[@]}"); fi
     for part in "${parts[@]}"; do
         [[ " ${known[*]} " == *" $part "* ]] || die "unknown part '$part'; known are ${known[*]}"

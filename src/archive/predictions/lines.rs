@@ -14,9 +14,12 @@ use std::fmt;
 
 /// How deep the JSON of another program may be nested.
 const MAX_DEPTH: u32 = 64;
-/// Numbers above are milliseconds, those above the second microseconds: no clock shows a year 5138 in seconds.
-const MILLIS_FROM: i64 = 100_000_000_000;
-const MICROS_FROM: i64 = 100_000_000_000_000;
+/// Numbers from here on are milliseconds, those from the others on microseconds and nanoseconds: no clock shows a year 5138 in seconds.
+const MILLIS_FROM: u64 = 100_000_000_000;
+const MICROS_FROM: u64 = 100_000_000_000_000;
+const NANOS_FROM: u64 = 100_000_000_000_000_000;
+/// What a number becomes that is larger than any.
+const NO_TIME: u64 = i64::MAX.unsigned_abs();
 
 /// Keys that have a place of their own in a line.
 const WRITTEN_APART: [&str; 6] = ["timestamp", "model_name", "id", "metadata", "writer", "seq"];
@@ -131,7 +134,10 @@ fn line_key<'a>(line: &'a mut Vec<u8>, key: &str) -> &'a mut Vec<u8> {
 
 fn timestamp(given: Option<&RawValue>, message: &Message<'_>) -> Result<Timestamp, String> {
     let wrong = |raw: &str| {
-        format!("timestamp={}: expected RFC 3339, or a number of seconds, milliseconds or microseconds since 1970", cut(raw))
+        format!(
+            "timestamp={}: expected RFC 3339, or a number of seconds, milliseconds, microseconds or nanoseconds since 1970, in the years 1 to 9999",
+            cut(raw)
+        )
     };
     match given.map(RawValue::get) {
         None | Some("null") => {
@@ -145,11 +151,14 @@ fn timestamp(given: Option<&RawValue>, message: &Message<'_>) -> Result<Timestam
         Some(raw) => {
             let number: f64 = raw.parse().map_err(|_| wrong(raw))?;
             let whole = raw.parse().unwrap_or(number as i64);
-            Ok(Timestamp::from_micros(match whole.abs() {
+            let micros = match whole.unsigned_abs() {
+                NO_TIME.. => return Err(wrong(raw)),
+                NANOS_FROM.. => whole / 1_000,
                 MICROS_FROM.. => whole,
                 MILLIS_FROM.. => whole.saturating_mul(1_000),
                 _ => (number * 1e6).round() as i64,
-            }))
+            };
+            Some(Timestamp::from_micros(micros)).filter(|time| time.micros() == micros).ok_or_else(|| wrong(raw))
         }
     }
 }
@@ -250,6 +259,8 @@ mod tests {
             ("1700000000.5", "2023-11-14T22:13:20.500000Z"),
             ("1700000000500", "2023-11-14T22:13:20.500000Z"),
             ("1700000000500000", "2023-11-14T22:13:20.500000Z"),
+            ("1700000000500000999", "2023-11-14T22:13:20.500000Z"),
+            ("-62135596800", "0001-01-01T00:00:00.000000Z"),
             ("\"2023-11-15T00:13:20.5+02:00\"", "2023-11-14T22:13:20.500000Z"),
             ("null", "2023-11-14T22:13:20.123000Z"),
         ] {
@@ -264,6 +275,9 @@ mod tests {
             ("[1]", "not a JSON object"),
             ("{\"a\":", "not a JSON object"),
             ("{\"timestamp\":\"yesterday\"}", "timestamp=\"yesterday\""),
+            ("{\"timestamp\":-9223372036854775808}", "in the years 1 to 9999"),
+            ("{\"timestamp\":1e300}", "timestamp=1e300"),
+            ("{\"timestamp\":-70000000000}", "in the years 1 to 9999"),
             ("{\"model_name\":7}", "model_name=7"),
             ("{\"model_name\":\"\"}", "model_name=\"\""),
             (&*deep, "71 deep"),

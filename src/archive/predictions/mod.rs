@@ -145,7 +145,7 @@ impl Encoder for Range {
         }
         match self.line(value, message)? {
             Ok(rows) => Ok(Pushed::Taken { rows }),
-            Err(reason) => Ok(Pushed::Rejected(reason)),
+            Err(reason) => Ok(Pushed::Rejected(reason.into())),
         }
     }
 

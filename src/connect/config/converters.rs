@@ -16,6 +16,18 @@ pub enum ConverterKind {
     ByteArray,
 }
 
+impl ConverterKind {
+    /// The class of Connect's.
+    pub fn class(self) -> &'static str {
+        match self {
+            ConverterKind::Json(_) => "org.apache.kafka.connect.json.JsonConverter",
+            ConverterKind::Avro => "io.confluent.connect.avro.AvroConverter",
+            ConverterKind::String => "org.apache.kafka.connect.storage.StringConverter",
+            ConverterKind::ByteArray => "org.apache.kafka.connect.converters.ByteArrayConverter",
+        }
+    }
+}
+
 /// Whether JSON comes with its schema: `{"schema": …, "payload": …}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Envelope {

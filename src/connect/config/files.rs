@@ -62,7 +62,8 @@ pub(super) fn rotation(reader: &mut Reader, timezone: Option<TimeZone>, has_time
         let why = "timezone is not set, or wrong: expected the zone of rotate.schedule.interval.ms, such as UTC";
         reader.problems.push(why.to_owned());
     }
-    RotationRules { flush_size, interval_ms, schedule: schedule_ms.zip(timezone) }
+    let by_directory = reader.bool("rotate.file.on.partition.change", true);
+    RotationRules { flush_size, interval_ms, by_directory, schedule: schedule_ms.zip(timezone) }
 }
 
 pub(super) fn format(reader: &mut Reader) -> FileFormat {

@@ -5,6 +5,7 @@ mod files;
 mod others;
 mod partitioners;
 mod reader;
+mod topics;
 mod transforms;
 
 #[cfg(test)]
@@ -64,6 +65,10 @@ pub struct SinkConfig {
     pub compatibility: Compatibility,
     /// Messages without a value are left out; otherwise each is an error.
     pub ignore_nulls: bool,
+    /// What is left out so goes to the dead letter topic, if there is one.
+    pub report_nulls: bool,
+    /// `errors.log.enable`: each message that is tolerated is told in the log.
+    pub log_errors: bool,
     /// `errors.tolerance=all`.
     pub tolerate: bool,
     /// Where messages go that cannot be stored.
@@ -101,6 +106,8 @@ pub struct RotationRules {
     pub flush_size: u64,
     /// When a record is so many milliseconds later than the first one, by the partitioner's extractor.
     pub interval_ms: Option<i64>,
+    /// With an interval: also at a record of another directory than the one before.
+    pub by_directory: bool,
     /// At each multiple of so many milliseconds since midnight in the zone.
     pub schedule: Option<(i64, TimeZone)>,
 }
@@ -195,13 +202,14 @@ impl SinkConfig {
     /// Everything that is wrong.
     pub fn parse(name: &str, given: BTreeMap<String, String>) -> Result<SinkConfig, Problems> {
         let reader = &mut Reader::new(given);
+        reader.refuse_providers();
         let _ = reader.text("name");
         check_classes(reader);
         let timezone = partitioners::timezone(reader);
         let partitioner = partitioners::read(reader, timezone.clone());
         let config = SinkConfig {
             name: name.to_owned(),
-            topics: topics(reader),
+            topics: topics::read(reader),
             tasks_max: usize::try_from(reader.number("tasks.max", 1, 1..=1_024)).unwrap_or(1),
             start: reader.choice(
                 "consumer.override.auto.offset.reset",
@@ -231,6 +239,8 @@ impl SinkConfig {
                 ],
             ),
             ignore_nulls: reader.choice("behavior.on.null.values", false, &[("fail", false), ("ignore", true)]),
+            report_nulls: reader.bool("report.null.values.to.dlq", true),
+            log_errors: reader.bool("errors.log.enable", false),
             tolerate: reader.choice("errors.tolerance", false, &[("none", false), ("all", true)]),
             dead_letters: dead_letters(reader),
             warnings: Vec::new(),
@@ -247,8 +257,12 @@ impl SinkConfig {
             );
         }
         if let Some(letters) = &self.dead_letters {
-            if self.topics.contains(&letters.topic) {
-                reader.wrong("errors.deadletterqueue.topic.name", &letters.topic, "another topic than those of topics");
+            if topics::have(&self.topics, &letters.topic) {
+                reader.wrong(
+                    "errors.deadletterqueue.topic.name",
+                    &letters.topic,
+                    "another topic than those of topics or topics.regex",
+                );
             }
             if !self.tolerate {
                 let why =
@@ -257,6 +271,7 @@ impl SinkConfig {
                 self.dead_letters = None;
             }
         }
+        self.report_nulls &= self.dead_letters.is_some();
         others::check(reader);
         reader.end();
         if !reader.problems.is_empty() {
@@ -288,33 +303,9 @@ fn check_classes(reader: &mut Reader) {
     let _ = reader.class("s3.credentials.provider.class", "", &known);
 }
 
-fn topics(reader: &mut Reader) -> Vec<String> {
-    let (names, regex) = (reader.list("topics"), reader.text("topics.regex"));
-    match regex {
-        Some(regex) if !names.is_empty() => {
-            reader.wrong("topics.regex", &regex, "either topics or topics.regex, not both");
-            names
-        }
-        None if names.is_empty() => {
-            reader.problems.push("topics is not set: expected topics with commas between them, or topics.regex".to_owned());
-            names
-        }
-        None => names,
-        // Java's pattern matches the whole name.
-        Some(regex) => match regex::Regex::new(&regex) {
-            Ok(_) => vec![format!("^({regex})$")],
-            Err(_) => {
-                reader.wrong("topics.regex", &regex, "a regular expression");
-                names
-            }
-        },
-    }
-}
-
 fn dead_letters(reader: &mut Reader) -> Option<DeadLetters> {
     let topic = reader.text("errors.deadletterqueue.topic.name");
     let headers = reader.bool("errors.deadletterqueue.context.headers.enable", false);
     let replication = reader.number("errors.deadletterqueue.topic.replication.factor", 3, -1..=32_767);
-    let _ = reader.bool("errors.log.enable", false);
     topic.map(|topic| DeadLetters { topic, headers, replication: i32::try_from(replication).unwrap_or(3) })
 }

@@ -21,6 +21,16 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("config.action.reload", "configurations are not reloaded"),
     ("tasks.max.enforce", "a connector never has more tasks than it may"),
     ("errors.log.include.messages", "values are never logged"),
+    ("s3.send.digest", "each request says what it carries"),
+    ("s3.elastic.buffer.enable", "memory is bounded by archive.memory"),
+    ("s3.elastic.buffer.init.capacity", "memory is bounded by archive.memory"),
+    ("s3.object.tagging.key.value.pairs", "s3.object.tagging is false"),
+    ("s3.object.behavior.on.tagging.error", "s3.object.tagging is false"),
+    ("enable.conditional.writes", "what is stored is decided before it is put"),
+    ("max.files.scan.limit", "what is stored is decided before it is put"),
+    ("max.write.duration.ms", "the group is served while files are stored"),
+    ("avro.codec", "it is for AvroFormat"),
+    ("confluent.license", "there is none"),
 ];
 
 /// Keys that cannot be done, the value that asks for nothing, and what to do.
@@ -42,7 +52,24 @@ const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("headers.format.class", "", "no such key"),
     ("predicates", "", "no predicates: they are not supported"),
     ("allow.optional.map.keys", "false", "false"),
+    ("json.decimal.format", "BASE64", "BASE64"),
+    ("s3.schema.partition.affix.type", "NONE", "NONE"),
+    ("partitioner.max.open.files", "-1", "-1: archive.memory bounds what is open"),
+    ("hive.integration", "false", "false, and a table over the objects"),
+    ("s3.sse.key", "", "the bucket's own default encryption"),
     ("tombstone.encoded.partition", "", "behavior.on.null.values=ignore"),
+];
+
+/// What paces the consumer of a Connect worker, and changes nothing of what is stored.
+const CONSUMER_WITHOUT_EFFECT: &[&str] = &[
+    "max.poll.records",
+    "max.poll.interval.ms",
+    "fetch.min.bytes",
+    "fetch.max.bytes",
+    "fetch.max.wait.ms",
+    "max.partition.fetch.bytes",
+    "receive.buffer.bytes",
+    "partition.assignment.strategy",
 ];
 
 pub(super) fn check(reader: &mut Reader) {
@@ -62,6 +89,13 @@ pub(super) fn check(reader: &mut Reader) {
         let key = format!("predicates.{rest}");
         let value = reader.text(&key).unwrap_or_default();
         reader.wrong(&key, &value, "no predicates (they are not supported)");
+    }
+    for rest in reader.below("consumer.override.") {
+        if CONSUMER_WITHOUT_EFFECT.contains(&&*rest) {
+            let key = format!("consumer.override.{rest}");
+            let value = reader.text(&key).unwrap_or_default();
+            reader.warn(&key, &value, "has no effect here: it is for how Connect's own consumer is paced");
+        }
     }
     for client in ["producer.override.", "admin.override.", "consumer.override."] {
         for rest in reader.below(client) {

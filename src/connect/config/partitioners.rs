@@ -70,7 +70,13 @@ pub(super) fn read(reader: &mut Reader, timezone: Option<TimeZone>) -> Partition
 
 fn extractor(reader: &mut Reader) -> Extractor {
     let field = reader.text("timestamp.field").unwrap_or_else(|| "timestamp".to_owned());
-    match reader.text("timestamp.extractor").as_deref() {
+    let given = reader.text("timestamp.extractor");
+    // The maker's own classes may be called by their whole names.
+    let class = |name: &str| {
+        let short = name.strip_prefix("io.confluent.connect.storage.partitioner.TimeBasedPartitioner$")?;
+        short.strip_suffix("TimestampExtractor").map(str::to_owned)
+    };
+    match given.as_deref().map(|name| class(name).unwrap_or_else(|| name.to_owned())).as_deref() {
         None | Some("Wallclock") => Extractor::Wallclock,
         Some("Record") => Extractor::Record,
         Some("RecordField") => Extractor::RecordField(field),

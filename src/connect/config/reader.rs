@@ -36,6 +36,18 @@ impl Reader {
         Reader { left: given, asked: Vec::new(), problems: Vec::new(), warnings: Vec::new() }
     }
 
+    /// Values that a Connect worker would have from elsewhere: taken as they stand they would be buckets, topics and passwords of that name.
+    pub fn refuse_providers(&mut self) {
+        let asks = |value: &str| {
+            let inside = value.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
+            inside.map(|(reference, _)| reference).any(|reference| reference.contains(':'))
+        };
+        let found: Vec<_> = self.left.iter().filter(|(_, value)| asks(value)).map(|(key, _)| key.clone()).collect();
+        for key in found {
+            self.problems.push(format!("{key}: expected the value itself: config providers, ${{provider:…}}, are not supported"));
+        }
+    }
+
     /// The value of a key. A blank one counts as not given.
     pub fn text(&mut self, key: &str) -> Option<String> {
         self.exact(key).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())

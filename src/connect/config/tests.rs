@@ -111,21 +111,36 @@ fn an_unknown_key_is_a_warning_and_one_that_cannot_be_done_an_error() {
     let warnings = config.warnings.join("\n");
     assert!(warnings.contains("flush.sise: unknown key, without effect; did you mean flush.size?"), "{warnings}");
     assert!(warnings.contains("my.secret: unknown key") && !warnings.contains("hunter2"), "{warnings}");
+    // What paces Connect's own consumer does no harm.
+    let config = seed(&[("consumer.override.max.poll.records", "5000"), ("topics.dir", "a${b}c")]).unwrap();
+    assert!(
+        config.warnings.iter().any(|warning| warning.starts_with("consumer.override.max.poll.records=\"5000\": has no effect"))
+    );
     let told = problems(&[
         ("s3.wan.mode", "true"),
         ("aws.secret.access.key", "hunter2"),
         ("predicates", "p"),
         ("predicates.p.type", "x"),
         ("behavior.on.null.values", "write"),
-        ("consumer.override.max.poll.records", "1"),
+        ("consumer.override.group.id", "g"),
+        ("json.decimal.format", "NUMERIC"),
+        ("s3.schema.partition.affix.type", "SUFFIX"),
+        ("topics.dir", "${file:/etc/secrets:dir}"),
     ]);
     assert!(
         !told.contains("hunter2") && told.contains("aws.secret.access.key=<hidden>: expected AWS_SECRET_ACCESS_KEY"),
         "{told}"
     );
-    for key in
-        ["s3.wan.mode=", "predicates=", "predicates.p.type=", "behavior.on.null.values=", "consumer.override.max.poll.records="]
-    {
+    for key in [
+        "s3.wan.mode=",
+        "predicates=",
+        "predicates.p.type=",
+        "behavior.on.null.values=",
+        "consumer.override.group.id=",
+        "json.decimal.format=",
+        "s3.schema.partition.affix.type=",
+        "topics.dir: expected the value itself",
+    ] {
         assert!(told.contains(key), "{key} in:\n{told}");
     }
 }
@@ -150,7 +165,10 @@ fn partitioners_by_time_need_what_they_need() {
     };
     let config = time_based("YYYY/MM", "de").unwrap();
     assert_eq!(config.partitioner.extractor(), Some(&Extractor::RecordField("meta.at".into())));
-    assert_eq!(config.rotation.interval_ms, Some(1_000));
+    assert_eq!((config.rotation.interval_ms, config.rotation.by_directory), (Some(1_000), true));
+    let class = "io.confluent.connect.storage.partitioner.TimeBasedPartitioner$RecordTimestampExtractor";
+    let hourly = seed(&[("partitioner.class", "HourlyPartitioner"), ("locale", "en"), ("timestamp.extractor", class)]).unwrap();
+    assert_eq!(hourly.partitioner.extractor(), Some(&Extractor::Record));
     assert!(time_based("MMM", "en-US").is_ok());
     let told = time_based("MMM", "de").unwrap_err().to_string();
     assert!(told.contains("locale=\"de\": expected en"), "{told}");
@@ -214,7 +232,7 @@ fn formats_and_letters() {
     .unwrap();
     assert_eq!(config.format, FileFormat::ByteArray { extension: ".bin".into(), separator: vec![], gzip: Some(9) });
     assert_eq!(config.dead_letters, Some(DeadLetters { topic: "dead".into(), headers: true, replication: 3 }));
-    assert_eq!(config.topics, ["^(a|b)$"]);
+    assert_eq!(config.topics, ["^([ab])$"]);
     assert!(problems(&[("format.class", "bytearray")]).contains("value.converter: expected"));
     assert!(
         problems(&[("value.converter", "AvroConverter"), ("value.converter.schema.registry.url", "-")])

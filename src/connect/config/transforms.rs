@@ -50,6 +50,19 @@ pub enum TransformSettings {
     },
 }
 
+impl TransformSettings {
+    /// The class of Connect's.
+    pub fn class(&self) -> &'static str {
+        let class = match self {
+            TransformSettings::InsertField { side, .. } => Class::InsertField(*side),
+            TransformSettings::ReplaceField { side, .. } => Class::ReplaceField(*side),
+            TransformSettings::TimestampRouter { .. } => Class::TimestampRouter,
+            TransformSettings::RegexRouter { .. } => Class::RegexRouter,
+        };
+        CLASSES.iter().find(|(_, known)| *known == class).map_or("", |(name, _)| name)
+    }
+}
+
 /// A field's name, and whether it may be null.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldName {
@@ -74,7 +87,7 @@ pub enum Inserted {
     Static(String),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Class {
     InsertField(Side),
     ReplaceField(Side),

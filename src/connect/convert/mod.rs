@@ -18,6 +18,9 @@ use envelope::Schemas;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+/// What a reason begins with that is about the key.
+pub(super) const KEY: &str = "key: ";
+
 /// Reads keys and values.
 pub(super) struct Converters {
     key: Converter,
@@ -49,7 +52,7 @@ impl Converters {
         let value = self.value.read(message.value)?;
         let read = match (key, value) {
             (Ok(key), Ok(value)) => Ok((key, value)),
-            (Err(why), _) => Err(format!("key: {why}")),
+            (Err(why), _) => Err(format!("{KEY}{why}")),
             (_, Err(why)) => Err(why),
         };
         Ok(read.map(|(key, value)| Record {

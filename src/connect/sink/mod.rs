@@ -1,14 +1,14 @@
 //! The S3 sink as a [`Format`] of the archiver: a range of messages becomes a file for each directory, all finished together.
 
 use super::config::{Compatibility, SinkConfig};
-use super::convert::{Converters, conform};
+use super::convert::{Converters, KEY, conform};
 use super::file::{Added, File, extension};
 use super::partitioner::{Extractor, next_rotation, object_key, time_of};
 use super::record::{Part, Record};
 use super::schema::Schema;
 use super::transform;
 use crate::archive::ScratchDir;
-use crate::archive::encoder::{EncodeError, Encoder, Format, Message, Object, Pushed};
+use crate::archive::encoder::{EncodeError, Encoder, Format, Message, Object, Pushed, Rejection};
 use crate::clock::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -145,20 +145,23 @@ impl Range {
         let shared = self.shared.clone();
         let mut record = match shared.converters.record(message, shared.with_key)? {
             Ok(record) => record,
-            Err(why) => return Ok(Pushed::Rejected(why)),
+            Err(why) => return Ok(shared.unreadable(why)),
         };
         if record.value.value.is_none() {
-            return Ok(match shared.config.ignore_nulls {
-                true => Pushed::Taken { rows: 0 },
-                false => Pushed::Rejected(
+            return Ok(match (shared.config.ignore_nulls, shared.config.report_nulls) {
+                (true, false) => Pushed::Taken { rows: 0 },
+                (true, true) => task_refuses("behavior.on.null.values=ignore: the message has no value".to_owned()),
+                (false, _) => task_refuses(
                     "behavior.on.null.values=fail: the message has no value; set it to ignore to leave such out".to_owned(),
                 ),
             });
         }
-        let place = transform::apply(&shared.config.transforms, &mut record).and_then(|()| self.place(&record));
-        let place = match place {
+        if let Err((class, why)) = transform::apply(&shared.config.transforms, &mut record) {
+            return Ok(Pushed::Rejected(Rejection { why, stage: "TRANSFORMATION", class }));
+        }
+        let place = match self.place(&record) {
             Ok(place) => place,
-            Err(why) => return Ok(Pushed::Rejected(why)),
+            Err(why) => return Ok(task_refuses(why)),
         };
         if self.rows > 0 && self.ends_before(&place) {
             return Ok(Pushed::Rotate);
@@ -187,7 +190,8 @@ impl Range {
         let config = &self.shared.config;
         let Some(interval) = config.rotation.interval_ms else { return false };
         config.partitioner.extractor().is_some_and(|extractor| *extractor != Extractor::Wallclock)
-            && (place.time - self.first_time >= interval || place.directory != self.last_directory)
+            && (place.time - self.first_time >= interval
+                || config.rotation.by_directory && place.directory != self.last_directory)
     }
 
     /// The same by the wall clock.
@@ -209,11 +213,11 @@ impl Range {
             Change::None => part.schema.clone_from(&file.schema),
             Change::Project => match project(part, file.schema.as_ref()) {
                 Ok(projected) => part = projected,
-                Err(why) => return Ok(Pushed::Rejected(why)),
+                Err(why) => return Ok(task_refuses(why)),
             },
             Change::Other if has_rows => return Ok(Pushed::Rotate),
             Change::Other => {}
-            Change::Refused(why) => return Ok(Pushed::Rejected(why)),
+            Change::Refused(why) => return Ok(task_refuses(why)),
         }
         Ok(match file.file.add(part, bytes)? {
             Added::Yes => {
@@ -224,7 +228,7 @@ impl Range {
                 Pushed::Taken { rows: 1 }
             }
             Added::OtherColumns => Pushed::Rotate,
-            Added::No(why) => Pushed::Rejected(why),
+            Added::No(why) => task_refuses(why),
         })
     }
 
@@ -245,6 +249,21 @@ impl Range {
             self.files.len() - 1
         })
     }
+}
+
+impl Shared {
+    /// A key or a value that its converter does not understand.
+    fn unreadable(&self, why: String) -> Pushed {
+        let (stage, converter) = match why.starts_with(KEY) {
+            true => ("KEY_CONVERTER", &self.config.key_converter),
+            false => ("VALUE_CONVERTER", &self.config.value_converter),
+        };
+        Pushed::Rejected(Rejection { why, stage, class: converter.kind.class() })
+    }
+}
+
+fn task_refuses(why: String) -> Pushed {
+    Pushed::Rejected(Rejection { why, stage: "TASK_PUT", class: "io.confluent.connect.s3.S3SinkTask" })
 }
 
 /// What a record's schema means for a file that has rows of another.

@@ -55,8 +55,8 @@ fn a_range_has_a_file_for_each_directory() {
     for (offset, value) in [(10, r#"{"c":"a"}"#), (11, r#"{"c":"b"}"#), (12, r#"{"c":"a","x":1}"#)] {
         assert_eq!(push(&mut range, offset, value), TAKEN);
     }
-    assert!(matches!(push(&mut range, 13, "{}"), Pushed::Rejected(why) if why.contains("partition.field.name=c")));
-    assert!(matches!(push(&mut range, 14, "{"), Pushed::Rejected(why) if why.contains("not JSON")));
+    assert!(matches!(push(&mut range, 13, "{}"), Pushed::Rejected(it) if it.why.contains("partition.field.name=c")));
+    assert!(matches!(push(&mut range, 14, "{"), Pushed::Rejected(it) if it.why.contains("not JSON")));
     let expected = [
         ("d/t/c=a/t+2+0000000010.json", "{\"c\":\"a\"}\n{\"c\":\"a\",\"x\":1}\n"),
         ("d/t/c=b/t+2+0000000011.json", "{\"c\":\"b\"}\n"),
@@ -66,7 +66,7 @@ fn a_range_has_a_file_for_each_directory() {
 
 #[test]
 fn messages_without_a_value_are_left_out_or_refused() {
-    for (behavior, expected) in [("ignore", Pushed::Taken { rows: 0 }), ("fail", Pushed::Rejected(String::new()))] {
+    for (behavior, expected) in [("ignore", Pushed::Taken { rows: 0 }), ("fail", Pushed::Rejected(Rejection::default()))] {
         let sink = sink(&[("behavior.on.null.values", behavior)]);
         let mut range = sink.sink.open("t", 2, 0).unwrap();
         for value in [None, Some("null")] {
@@ -114,7 +114,7 @@ fn a_records_time_ends_the_files() {
     let earlier = Message { timestamp: Some(1_709_600_000_000), ..message(4, Some("{}")) };
     assert_eq!(range.push(&earlier).unwrap(), Pushed::Rotate, "another hour");
     let timeless = Message { timestamp: None, ..message(4, Some("{}")) };
-    assert!(matches!(range.push(&timeless).unwrap(), Pushed::Rejected(why) if why.contains("has no time")));
+    assert!(matches!(range.push(&timeless).unwrap(), Pushed::Rejected(it) if it.why.contains("has no time")));
     assert!(!range.is_due(Timestamp::from_micros(i64::MAX)), "only records' times count");
 }
 

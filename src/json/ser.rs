@@ -4,8 +4,9 @@
 #[path = "ser_keys.rs"]
 mod keys;
 
-use super::escape::{write_escaped, write_str};
+use super::escape::{append, write_escaped, write_str};
 use super::scan::{Shape, minify};
+pub(crate) use keys::KEY;
 use keys::{MapKey, RawText};
 use serde::ser::{self, Serialize};
 use sha2::{Digest, Sha256};
@@ -175,7 +176,7 @@ impl Encoder<'_> {
 
     #[inline]
     fn number(&mut self, digits: &[u8]) -> Result<(), EncodeError> {
-        self.out.extend_from_slice(digits);
+        append(self.out, digits);
         self.check();
         Ok(())
     }
@@ -478,7 +479,7 @@ impl ser::SerializeMap for Compound<'_, '_> {
     #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
         self.comma();
-        key.serialize(MapKey { encoder: self.encoder })
+        key.serialize(MapKey { encoder: self.encoder, is_json: false })
     }
 
     #[inline]

@@ -226,28 +226,29 @@ fn write_uuid_v7(out: &mut Vec<u8>, now: Timestamp) {
     let random = RANDOM.with_borrow_mut(|rng| rng.u64(..));
     let high = (millis << 16) | 0x7000 | sub;
     let low = (random >> 2) | 0x8000_0000_0000_0000;
-    let mut text = [0u8; 38];
-    text[0] = b'"';
-    hex(&mut text[1..9], high >> 32);
-    text[9] = b'-';
-    hex(&mut text[10..14], high >> 16);
-    text[14] = b'-';
-    hex(&mut text[15..19], high);
-    text[19] = b'-';
-    hex(&mut text[20..24], low >> 48);
-    text[24] = b'-';
-    hex(&mut text[25..37], low);
-    text[37] = b'"';
+    let (time, version) = (hex((high >> 32) as u32), hex(high as u32));
+    let (variant, node) = (hex((low >> 32) as u32), hex(low as u32));
+    let mut text = *b"\"00000000-0000-0000-0000-000000000000\"";
+    text[1..9].copy_from_slice(&time);
+    text[10..14].copy_from_slice(&version[..4]);
+    text[15..19].copy_from_slice(&version[4..]);
+    text[20..24].copy_from_slice(&variant[..4]);
+    text[25..29].copy_from_slice(&variant[4..]);
+    text[29..37].copy_from_slice(&node);
     out.extend_from_slice(&text);
 }
 
-/// The lowest bits of `value` as lower-case hex digits, as many as `to` has room for.
+/// `value` as lower-case hex digits, all at once.
 #[inline]
-fn hex(to: &mut [u8], value: u64) {
-    let digits = to.len();
-    for (at, byte) in to.iter_mut().enumerate() {
-        *byte = b"0123456789abcdef"[(value >> (4 * (digits - 1 - at)) & 15) as usize];
-    }
+fn hex(value: u32) -> [u8; 8] {
+    // A digit to each byte, the highest first.
+    let mut digits = u64::from(value);
+    digits = (digits | (digits << 16)) & 0x0000_ffff_0000_ffff;
+    digits = (digits | (digits << 8)) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | (digits << 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+    // From 10 on they are letters, 39 behind what would follow '9'.
+    let letters = ((digits + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    (digits + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -311,6 +312,13 @@ mod tests {
         assert_eq!(parsed.get_version_num(), 7);
         assert_eq!(parsed.get_variant(), uuid::Variant::RFC4122);
         assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), 1_000);
+    }
+
+    #[test]
+    fn hex_digits_are_those_of_format() {
+        for value in [0, 0x0123_4567, 0x89ab_cdef, 0xa0a0_9090, u32::MAX] {
+            assert_eq!(hex(value), format!("{value:08x}").as_bytes());
+        }
     }
 
     #[test]

@@ -47,6 +47,10 @@ fn next_escape(bytes: &[u8], from: usize) -> usize {
         }
         at += 8;
     }
+    // The last bytes once more as a word, with some before them: most often there is nothing to be found.
+    if bytes.last_chunk().is_some_and(|word| marks_of_escapes(u64::from_le_bytes(*word)) == 0) {
+        return bytes.len();
+    }
     while at < bytes.len() && !matches!(bytes[at], 0..=0x1f | b'"' | b'\\') {
         at += 1;
     }

@@ -7,6 +7,7 @@ mod keys;
 use super::escape::{write_escaped, write_key, write_str};
 use super::push::push_short;
 use super::scan::{Shape, minify};
+pub(crate) use keys::KEY;
 use keys::{MapKey, RawText};
 use serde::ser::{self, Serialize};
 use sha2::{Digest, Sha256};
@@ -477,7 +478,7 @@ impl ser::SerializeMap for Compound<'_, '_> {
     #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
         self.comma();
-        key.serialize(MapKey { encoder: self.encoder })
+        key.serialize(MapKey { encoder: self.encoder, is_json: false })
     }
 
     #[inline]

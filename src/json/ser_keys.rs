@@ -1,8 +1,12 @@
 //! The two places where only text may stand: a map's key, and inside a `RawValue`.
 
 use super::super::escape::write_str;
+use super::super::push::push_short;
 use super::{EncodeError, Encoder};
 use serde::ser::{self, Serialize};
+
+/// How [`Key`](crate::record::Key) passes a name that is JSON already.
+pub(crate) const KEY: &str = "$predlog::private::Key";
 
 /// Refuses every kind of value but the ones that its user names.
 macro_rules! refuse {
@@ -40,6 +44,8 @@ macro_rules! refuse {
 /// A map's key: strings as they are, numbers and bools as their text (as serde_json does), nothing else.
 pub(super) struct MapKey<'e, 'a> {
     pub(super) encoder: &'e mut Encoder<'a>,
+    /// The string is JSON already, as a [`Key`](crate::record::Key) has it.
+    pub(super) is_json: bool,
 }
 
 macro_rules! number_keys {
@@ -61,7 +67,11 @@ impl ser::Serializer for MapKey<'_, '_> {
 
     #[inline]
     fn serialize_str(self, value: &str) -> Result<(), EncodeError> {
-        write_str(self.encoder.out, value);
+        if self.is_json {
+            push_short(self.encoder.out, value.as_bytes());
+        } else {
+            write_str(self.encoder.out, value);
+        }
         self.encoder.check();
         Ok(())
     }
@@ -70,8 +80,9 @@ impl ser::Serializer for MapKey<'_, '_> {
         self.serialize_str(variant)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), EncodeError> {
-        value.serialize(self)
+    #[inline]
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<(), EncodeError> {
+        value.serialize(MapKey { is_json: name == KEY, ..self })
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), EncodeError> {

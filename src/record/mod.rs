@@ -2,8 +2,10 @@
 
 mod actuals;
 pub(crate) mod encode;
+mod key;
 
 pub use actuals::{ACTUALS_SUFFIX, Actuals, MAX_ACTUALS_MODEL_NAME_BYTES, actuals_of};
+pub use key::Key;
 
 use crate::clock::Timestamp;
 use serde::Serialize;

@@ -210,10 +210,14 @@ mod tests {
         assert_eq!(claim.before(), Some(&stopped));
         assert!(matches!(store.claim("a", [0; 32], now), Err(Problem::InProgress(_))));
         drop(claim);
-        assert_eq!((store.known.lock().order.len(), store.known.lock().bytes), (1, 2));
+        let held = || {
+            let known = store.known.lock();
+            (known.order.len(), known.bytes)
+        };
+        assert_eq!(held(), (1, 2));
         first(&store, "a", now).answer(remembered("123"), now);
         assert!(matches!(store.claim("a", [0; 32], now), Ok(Turn::Replay(answer)) if answer == remembered("123")));
-        assert_eq!((store.known.lock().order.len(), store.known.lock().bytes), (1, 3));
+        assert_eq!(held(), (1, 3));
         // Another body is another try.
         first(&store, "b", now).answer(stopped, now);
         let Ok(Turn::First(claim)) = store.claim("b", [1; 32], now) else { panic!("the key is free") };

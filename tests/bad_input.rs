@@ -225,7 +225,9 @@ async fn bodies_without_a_row_are_refused() {
         (NDJSON, "", "the body has no rows"),
         (NDJSON, "\n \r\n", "the body has no rows"),
         (JSON, "[", "not JSON"),
-        (JSON, "\u{feff}{}", "not JSON"),
+        (JSON, "\u{feff}", "the body has no rows"),
+        (NDJSON, "\u{feff}\n", "the body has no rows"),
+        (JSON, "\u{feff}\u{feff}{}", "not JSON"),
         (JSON, "hello", "not JSON"),
     ] {
         let web = Web::new();
@@ -233,6 +235,17 @@ async fn bodies_without_a_row_are_refused() {
         assert_eq!((answer.status, answer.accepted()), (StatusCode::BAD_REQUEST, 0), "{body:?}");
         assert!(answer.errors().contains(said), "{body:?}: {answer:?}");
     }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_costs_nothing() {
+    let web = Web::new();
+    for (content_type, body) in [(JSON, GOOD.to_owned()), (JSON, format!("[{GOOD}]")), (NDJSON, GOOD.to_owned())] {
+        let answer = web.post(content_type, &[], format!("\u{feff}{body}")).await;
+        assert_eq!((answer.status, answer.accepted()), (StatusCode::ACCEPTED, 1), "{body}: {answer:?}");
+    }
+    let answer = web.post(NDJSON, &[], [b"\xef\xbb\xbf\xff\n", GOOD.as_bytes()].concat()).await;
+    assert_eq!((answer.accepted(), answer.errors().as_str()), (1, "line=1 is not UTF-8: byte_offset=3"));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::modes::fanout;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -116,7 +116,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = Cli::parse_from(arguments);
     // The NATS client tells of each try to connect; predlog tells once what came of it.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_filter_reloading();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that goes to a file has no colours.
+    let log = log.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
     let levels = log.reload_handle();
     log.init();
     let set_levels = move |directives: &str| {

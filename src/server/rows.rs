@@ -14,14 +14,18 @@ pub(super) enum Item<'a> {
     Rest(String),
 }
 
+/// Some editors and programs begin a text with it; JSON's readers may pass over it (RFC 8259, section 8.1).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The rows of a body.
 pub(super) fn rows(body: &[u8], form: Form) -> Result<Rows<'_>, String> {
+    let start = if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
     match form {
-        Form::Ndjson => Ok(Rows::Lines { rest: body, line: 0, offset: 0 }),
+        Form::Ndjson => Ok(Rows::Lines { rest: &body[start..], line: 0, offset: start }),
         Form::Json => {
             let text = simdutf8::compat::from_utf8(body)
                 .map_err(|error| format!("the body is not UTF-8: byte_offset={}", error.valid_up_to()))?;
-            let at = skip_space(text, 0);
+            let at = skip_space(text, start);
             if text[at..].starts_with('[') {
                 Ok(Rows::Elements { text, at: at + 1, state: Expect::FirstOrEnd })
             } else {

@@ -173,7 +173,7 @@ impl Group {
     /// Asks whether the topics of the partitions that are held are still those that were taken over: of one that was made anew, offsets mean nothing any more.
     pub fn look_at_topics(&self, consumer: &Consumer) {
         let known = self.topics.lock().clone();
-        let held: HashSet<Arc<str>> = self.counters.partitions().into_iter().map(|(at, _)| at.topic).collect();
+        let held: HashSet<Arc<str>> = self.counters.partitions().into_keys().map(|at| at.topic).collect();
         match topic::ids(consumer, &held) {
             Ok(ids) => {
                 if let Some(topic) = ids.iter().find_map(|(topic, id)| (known.get(topic)? != id).then_some(topic)) {

@@ -98,11 +98,14 @@ unsafe fn described(event: NonNull<sys::rd_kafka_event_t>) -> Result<HashMap<Str
     Ok(found)
 }
 
+/// What tells a topic from the first of its name; of the first itself, nothing.
+pub(super) type Tag = Option<Arc<str>>;
+
 /// What names of objects have behind the topic's: nothing for the topic that the target had first under this name, else what tells it from that one.
 pub(super) struct Tags {
     target: Target,
     runtime: Handle,
-    known: Mutex<HashMap<(Arc<str>, TopicId), Option<Arc<str>>>>,
+    known: Mutex<HashMap<(Arc<str>, TopicId), Tag>>,
 }
 
 impl Tags {
@@ -114,7 +117,7 @@ impl Tags {
     ///
     /// # Errors
     /// It does not answer.
-    pub fn of(&self, topic: &Arc<str>, id: TopicId) -> Result<Option<Arc<str>>, String> {
+    pub fn of(&self, topic: &Arc<str>, id: TopicId) -> Result<Tag, String> {
         if let Some(known) = self.known.lock().get(&(topic.clone(), id)) {
             return Ok(known.clone());
         }
@@ -124,7 +127,7 @@ impl Tags {
     }
 }
 
-async fn tag(target: &Target, topic: &str, id: TopicId) -> Result<Option<Arc<str>>, String> {
+async fn tag(target: &Target, topic: &str, id: TopicId) -> Result<Tag, String> {
     let key = format!("{TOPICS}/{topic}");
     let failed = |error: &dyn std::fmt::Display| format!("key={key}: {error}");
     let path = target.key(&key).map_err(|error| failed(&error))?;

@@ -23,7 +23,7 @@ fn archive(partitions: i32) -> Archive {
 
 impl Archive {
     /// The rows of the table, by its log.
-    fn table(&self, reader: &str) -> Vec<Value> {
+    pub(crate) fn table(&self, reader: &str) -> Vec<Value> {
         readers::rows(reader, &self.bucket().join("predictions").display().to_string())
     }
 

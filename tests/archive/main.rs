@@ -162,7 +162,7 @@ fn a_record_that_was_sent_again_is_stored_once_also_by_a_later_run() {
     archive.produce(r#"{"id":"x","model_name":"wine","inputs":{"n":100}}"#);
     assert_eq!(archive.run(), (1, 20));
     assert_eq!(archive.rows().len(), 101);
-    let states = relative(&archive.bucket().join("_predlog"));
+    let states = relative(&archive.bucket().join("_predlog/states"));
     assert_eq!(states.len(), 1, "one state, of the last offset: {states:?}");
 }
 

@@ -217,7 +217,8 @@ pub fn answers(address: SocketAddr, path: &str) -> bool {
 ///
 /// A body is JSON. In HTTP/1.0 an answer ends where the connection does, so that there is nothing to parse.
 pub fn http(method: &str, address: SocketAddr, path: &str, body: &str) -> io::Result<(u16, String)> {
-    let limit = Some(Duration::from_secs(10));
+    // Toxiproxy answers only when what it holds back has gone on its way.
+    let limit = Some(Duration::from_secs(60));
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(limit)?;
     stream.set_write_timeout(limit)?;

@@ -65,7 +65,10 @@ fn config(arguments: &[String]) -> Config {
 /// Nothing waits any more, and what was uploaded is gone from the local disk.
 fn wait_for_upload(config: &Config) {
     let dir = &config.direct.dir;
-    let files = || ["outbox", "export", "predictions"].iter().flat_map(|name| stored::files(&dir.join(name))).count();
+    // A kill may have come before a marker had its name; it stands for nothing, and goes after a day.
+    let unnamed = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    let all = || ["outbox", "export", "predictions"].into_iter().flat_map(|name| stored::files(&dir.join(name)));
+    let files = || all().filter(|path| !unnamed(path)).count();
     // A row stays until it is uploaded, so none says that all are.
     let rows = || if config.direct.store == Store::Sqlite { stored::sqlite(dir).len() } else { 0 };
     let left = || files() + rows();

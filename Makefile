@@ -27,7 +27,7 @@ lint: ## Check formatting, clippy, each embedder's feature set and the docs; a w
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 
 bench: ## Run the benches, each against its peers in the same run
-	@tests/services/install.sh kafka minio spark iceberg mq_bridge
+	@tests/services/install.sh kafka minio spark iceberg
 	cargo bench --all-features
 
 demo: ## Serve a real model, replay its data set against it, and query the logged predictions with DuckDB

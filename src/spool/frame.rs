@@ -67,7 +67,6 @@ impl FrameMeta {
     }
 
     /// The frame with only those of its records for which `keep` holds; `raw` is cut to their lines.
-    #[cfg(feature = "parquet")]
     pub(crate) fn retain(&self, raw: &mut Vec<u8>, keep: impl Fn(Writer, u64) -> bool) -> FrameMeta {
         let (mut lines, mut runs) = (Vec::with_capacity(raw.len()), Vec::with_capacity(self.runs.len()));
         for chunk in self.chunks(raw) {

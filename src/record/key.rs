@@ -25,7 +25,8 @@ use serde::ser::{Serialize, Serializer};
 /// }
 ///
 /// let columns = [(Key::new("alcohol"), vec![9.4, 9.8]), (Key::new("ph"), vec![3.51, 3.2])];
-/// let prediction = predlog::Prediction::new("wine", "1", &Row(&columns, 1), &5.2);
+/// let row = Row(&columns, 1);
+/// let prediction = predlog::Prediction::new("wine", "1", &row, &5.2);
 /// # let _ = prediction;
 /// ```
 #[derive(Clone, Debug)]

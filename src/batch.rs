@@ -30,6 +30,7 @@ impl Default for BatchSettings {
 pub struct Batcher {
     settings: BatchSettings,
     first_seen: Option<Duration>,
+    last_reason: Option<BatchReason>,
 }
 
 /// Which limit made a batch due.
@@ -46,7 +47,7 @@ pub enum BatchReason {
 impl Batcher {
     /// A batcher with nothing waiting.
     pub fn new(settings: BatchSettings) -> Self {
-        Batcher { settings, first_seen: None }
+        Batcher { settings, first_seen: None, last_reason: None }
     }
 
     /// Looks at what waits (`rows`, `bytes`) and says whether it is due. The age starts when rows are first seen waiting.
@@ -56,7 +57,7 @@ impl Batcher {
             return None;
         }
         let first_seen = *self.first_seen.get_or_insert(now.monotonic);
-        if rows >= self.settings.max_rows {
+        let reason = if rows >= self.settings.max_rows {
             Some(BatchReason::Rows)
         } else if bytes >= self.settings.max_bytes.as_u64() {
             Some(BatchReason::Bytes)
@@ -64,7 +65,16 @@ impl Batcher {
             Some(BatchReason::Age)
         } else {
             None
-        }
+        };
+        self.last_reason = reason.or(self.last_reason);
+        reason
+    }
+
+    /// How long nothing need be looked at, when rows come as they did lately: until the age is reached where the last batch was due by its age.
+    /// `None` when a batch may fill up at any moment.
+    pub fn rest(&self, now: Now) -> Option<Duration> {
+        let waited = self.first_seen.map_or(Duration::ZERO, |first_seen| now.monotonic.saturating_sub(first_seen));
+        (self.last_reason == Some(BatchReason::Age)).then(|| self.settings.max_age.saturating_sub(waited))
     }
 
     /// A batch was taken: the next row that waits starts a new age.
@@ -222,6 +232,22 @@ mod tests {
         batcher.taken();
         assert_eq!(batcher.due(1, 1, at(61)), None);
         assert_eq!(batcher.due(1, 1, at(71)), Some(BatchReason::Age));
+    }
+
+    #[test]
+    fn rests_until_the_age_is_reached_while_batches_are_due_by_their_age() {
+        let mut batcher = batcher();
+        assert_eq!(batcher.rest(at(0)), None);
+        batcher.due(1, 1, at(50));
+        batcher.due(1, 1, at(60));
+        batcher.taken();
+        assert_eq!(batcher.rest(at(61)), Some(Duration::from_millis(10)));
+        batcher.due(1, 1, at(62));
+        assert_eq!(batcher.rest(at(66)), Some(Duration::from_millis(6)));
+        assert_eq!(batcher.rest(at(80)), Some(Duration::ZERO));
+        batcher.due(3, 1, at(80));
+        batcher.taken();
+        assert_eq!(batcher.rest(at(81)), None);
     }
 
     #[test]

@@ -1,30 +1,37 @@
-"""Requests a second and p99 of a Flask and a FastAPI server: without logging, with predlog, and with Kafka's clients, in turns in the same run.
+"""Requests a second and p99 of a Flask and a FastAPI server: without logging, with predlog, and with Kafka's clients.
 
-Starts a broker of its own (see tests/kafka_broker.py). A pass measures no logging first and last, and each share is of the mean of the two in its own pass.
+Starts a broker of its own (see tests/kafka_broker.py). All servers of a framework are up at the same time and get load in turns of a second, in an order that
+changes with each pass, each turn between two of the server without logging: a share is of the mean of those two, and the figures are medians of all passes.
 `predlog` is a call of `log()` to SQLite in the handler, `-middleware` the extension or middleware in its place, `-kafka` the call to Kafka, and `-away` the
-same with no broker there.
+same with no broker there. CPU is that of the server's processes alone, by request; of predlog's own threads it is given apart.
+PASSES, SECONDS (of a turn), FRAMEWORKS and CONTENDERS (names with blanks between) are variables of the environment.
 """
 
 from __future__ import annotations
 
-import http.client
+import contextlib
 import json
 import multiprocessing
 import os
+import random
+import re
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from peers import HERE, INPUTS, broker, create_topic
 
-PASSES = int(os.environ.get("PASSES", "3"))
-SECONDS = float(os.environ.get("SECONDS", "5"))
+PASSES = int(os.environ.get("PASSES", "20"))
+SECONDS = float(os.environ.get("SECONDS", "1"))
 CLIENTS = 4
-BODY = json.dumps(INPUTS)
+BODY = json.dumps(INPUTS).encode()
+REQUEST = b"POST /predict HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
 CONTENDERS = {
     "flask": ["predlog", "predlog-middleware", "predlog-kafka", "predlog-away", "confluent-kafka", "kafka-python"],
     "fastapi": ["predlog", "predlog-middleware", "predlog-kafka", "predlog-away", "confluent-kafka", "aiokafka"],
@@ -38,60 +45,121 @@ COMMANDS = {
 
 
 def client(port: int, until: float) -> list[float]:
-    """Times of requests on one connection, in seconds."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    """Times of requests on one connection, in seconds. What a client does itself is kept small: the cores are the servers'."""
     times = []
-    while time.time() < until:
-        start = time.perf_counter()
-        connection.request("POST", "/predict", BODY, {"content-type": "application/json"})
-        response = connection.getresponse()
-        response.read()
-        assert response.status == 200, response.status
-        times.append(time.perf_counter() - start)
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        while not times or time.time() < until:
+            start = time.perf_counter()
+            connection.sendall(REQUEST)
+            answer = connection.recv(65_536)
+            while len(answer) < (length := _length(answer)):
+                part = connection.recv(65_536)
+                assert part, answer
+                answer += part
+            times.append(time.perf_counter() - start)
+            assert answer.startswith(b"HTTP/1.1 200") and len(answer) == length, answer
     return times
 
 
-def measure(framework: str, logging: str, brokers: str, directory: str) -> tuple[float, float]:
-    """Requests a second, and the p99 in milliseconds."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    places = {"PREDLOG_DIRECT__DIR": f"{directory}/store", "PREDLOG_KAFKA__FALLBACK__DIR": f"{directory}/fallback"}
-    brokers = AWAY if logging == "predlog-away" else brokers
-    environment = {**os.environ, **places, "LOGGING": logging, "BROKERS": brokers, "FRAMEWORK": framework, "PREDLOG_KAFKA__CREATE_TOPICS": "true"}
-    command = [sys.executable, "-m", *(part.format(port=port) for part in COMMANDS[framework])]
-    server = subprocess.Popen(command, cwd=HERE, env=environment)
-    try:
+def _length(answer: bytes) -> int:
+    """How long a response is, as far as its headers are there to tell."""
+    head, end, _ = answer.partition(b"\r\n\r\n")
+    found = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    return len(head) + len(end) + int(found[1]) if end and found else len(answer) + 1
+
+
+class Turn(NamedTuple):
+    rate: float
+    p99: float
+    cpu: float
+    own: float
+
+
+class Server:
+    """One server with one kind of logging."""
+
+    def __init__(self, framework: str, logging: str, brokers: str, directory: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        places = {"PREDLOG_DIRECT__DIR": f"{directory}/{logging}/store", "PREDLOG_KAFKA__FALLBACK__DIR": f"{directory}/{logging}/fallback"}
+        brokers = AWAY if logging == "predlog-away" else brokers
+        environment = {**os.environ, **places, "LOGGING": logging, "BROKERS": brokers, "FRAMEWORK": framework, "PREDLOG_KAFKA__CREATE_TOPICS": "true"}
+        command = [sys.executable, "-m", *(part.format(port=self.port) for part in COMMANDS[framework])]
+        self.process = subprocess.Popen(command, cwd=HERE, env=environment)
         deadline = time.monotonic() + 60
-        while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
-            assert server.poll() is None and time.monotonic() < deadline, "the server does not answer"
+        while socket.socket().connect_ex(("127.0.0.1", self.port)) != 0:
+            assert self.process.poll() is None and time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.05)
-        client(port, time.time() + 1)
-        with multiprocessing.get_context("spawn").Pool(CLIENTS) as pool:
-            measured = pool.starmap(client, [(port, time.time() + SECONDS + 1)] * CLIENTS)
+        client(self.port, time.time() + 0.5)
+
+    def turn(self, pool: Any) -> Turn:
+        before = self._cpu()
+        measured = pool.starmap(client, [(self.port, time.time() + SECONDS)] * CLIENTS, 1)
+        cpu = [after - first for after, first in zip(self._cpu(), before)]
         times = sorted(sum(measured, []))
-        return sum(len(own) / sum(own) for own in measured), times[int(len(times) * 0.99)] * 1e3
+        return Turn(sum(len(own) / sum(own) for own in measured), times[int(len(times) * 0.99)] * 1e3, *(ns / 1e3 / len(times) for ns in cpu))
+
+    def _cpu(self) -> tuple[int, int]:
+        """CPU time so far, in ns: of all threads, and of those that are not Python's."""
+        total = own = 0
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for task in (task for pid in (str(self.process.pid), *children) for task in Path(f"/proc/{pid}/task").iterdir()):
+            with contextlib.suppress(FileNotFoundError):
+                ns = int((task / "schedstat").read_text().split()[0])
+                total += ns
+                own += ns if (task / "comm").read_text().startswith(("predlog", "rdk:")) else 0
+        return total, own
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def servers(framework: str, brokers: str, directory: str, names: list[str]) -> Iterator[dict[str, Server]]:
+    started: dict[str, Server] = {}
+    try:
+        for name in names:
+            started[name] = Server(framework, name, brokers, directory)
+        yield started
     finally:
-        server.terminate()
-        server.wait()
+        for server in started.values():
+            server.end()
+
+
+def measure(framework: str, contenders: list[str], brokers: str, directory: str) -> None:
+    turns: dict[str, list[tuple[float, ...]]] = {name: [] for name in ("none", *contenders)}
+    with servers(framework, brokers, directory, list(turns)) as started, multiprocessing.get_context("spawn").Pool(CLIENTS) as pool:
+        for server in started.values():
+            server.turn(pool)
+        for _ in range(PASSES):
+            before = started["none"].turn(pool)
+            for name in random.sample(contenders, len(contenders)):
+                turn, after = started[name].turn(pool), started["none"].turn(pool)
+                base = [(one + other) / 2 for one, other in zip(before, after)]
+                turns[name].append((*turn, turn.rate / base[0], turn.p99 / base[1], turn.cpu - base[2]))
+                turns["none"].append((*after, after.rate / before.rate, after.p99 / before.p99, after.cpu - before.cpu))
+                before = after
+    for name, measured in turns.items():
+        rate, p99, cpu, own, share, p99_share, more = (statistics.median(column) for column in zip(*measured))
+        print(
+            f"{framework:8} {name:18} {rate:7.0f} requests/s  {share:6.1%} of none  p99 {p99:5.2f} ms  {p99_share:6.1%} of none"
+            f"  CPU {cpu:5.0f} us  {more:+6.1f} us, predlog's threads {own:5.1f} us",
+            flush=True,
+        )
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as directory, broker(Path(directory)) as brokers:
-        create_topic(brokers)
-        for framework, contenders in CONTENDERS.items():
-            passes: dict[str, list[tuple[float, float, float, float]]] = {contender: [] for contender in ("none", *contenders)}
-            for _ in range(PASSES):
-                run = [(name, *measure(framework, name, brokers, directory)) for name in ("none", *contenders, "none")]
-                base, base_p99 = (statistics.mean(column) for column in zip(run[0][1:], run[-1][1:]))
-                for contender, rate, p99 in run:
-                    passes[contender].append((rate, rate / base, p99, p99 / base_p99))
-            for contender, measured in passes.items():
-                rate, share, p99, p99_share = (statistics.median(column) for column in zip(*measured))
-                print(
-                    f"{framework:8} {contender:18} {rate:7.0f} requests/s  {share:6.1%} of none  p99 {p99:5.1f} ms  {p99_share:6.1%} of none",
-                    flush=True,
-                )
+    wanted = os.environ.get("CONTENDERS", "").split()
+    frameworks = os.environ.get("FRAMEWORKS", " ".join(CONTENDERS)).split()
+    contenders = {framework: [name for name in CONTENDERS[framework] if not wanted or name in wanted] for framework in frameworks}
+    needed = any("kafka" in name for names in contenders.values() for name in names)
+    with tempfile.TemporaryDirectory() as directory, broker(Path(directory)) if needed else contextlib.nullcontext(AWAY) as brokers:
+        if needed:
+            create_topic(brokers)
+        for framework, names in contenders.items():
+            measure(framework, names, brokers, f"{directory}/{framework}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 //! `Logger.log` as Python calls it, by its fast convention: a function with `**fields` gets a tuple and a dict from PyO3, made for each call.
 
-use crate::fields::Given;
+use crate::fields::{self, Given};
 use crate::logger::Logger;
 use crate::outcome::Outcome;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -10,25 +10,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// All arguments that have a name; all others are metadata.
-const NAMES: [&str; 14] = [
-    "model_name",
-    "inputs",
-    "outputs",
-    "model_version",
-    "id",
-    "timestamp",
-    "request_id",
-    "row_index",
-    "status_code",
-    "error",
-    "latency_ms",
-    "sample_weight",
-    "metadata",
-    "traceparent",
-];
-/// The first ones need no name.
-const POSITIONAL: usize = 3;
+/// The first arguments, which need no name; behind them come [`fields::NAMES`]. All other keywords are metadata.
+const POSITIONAL: [&str; 3] = ["model_name", "inputs", "outputs"];
+const ARGUMENTS: usize = POSITIONAL.len() + fields::NAMES.len();
 
 /// Adds the method to the class.
 pub(crate) fn add_log(class: &Bound<'_, PyType>) -> PyResult<()> {
@@ -81,49 +65,53 @@ struct Arguments<'a, 'py> {
     names: Option<Borrowed<'a, 'py, PyTuple>>,
 }
 
-impl<'py> Arguments<'_, 'py> {
+impl<'a, 'py> Arguments<'a, 'py> {
     fn call(&self, py: Python<'py>) -> PyResult<Bound<'py, Outcome>> {
-        if self.positional > POSITIONAL {
-            let message =
-                format!("log() takes {POSITIONAL} positional arguments, {} were given: name the others", self.positional);
-            return Err(PyTypeError::new_err(message));
+        if self.positional > POSITIONAL.len() {
+            let (most, given) = (POSITIONAL.len(), self.positional);
+            return Err(PyTypeError::new_err(format!(
+                "log() takes {most} positional arguments, {given} were given: name the others"
+            )));
         }
         // SAFETY: Python's arguments are alive during the call.
-        let value = |at: usize| unsafe { Bound::from_borrowed_ptr(py, self.all[at]) };
-        let mut values: [Option<Bound<'py, PyAny>>; NAMES.len()] = Default::default();
+        let value = |at: usize| -> Borrowed<'a, 'py, PyAny> { unsafe { Borrowed::from_ptr(py, self.all[at]) } };
+        let mut values: [Option<Borrowed<'a, 'py, PyAny>>; ARGUMENTS] = [None; ARGUMENTS];
         for (at, slot) in values.iter_mut().enumerate().take(self.positional) {
             *slot = Some(value(at));
         }
-        let mut fields = None;
+        let mut others = None;
         let names = self.names.iter().flat_map(|names| names.iter_borrowed());
         for (at, name) in names.enumerate() {
             let value = value(self.positional + at);
             match position(&name)? {
                 Some(found) if values[found].is_some() => {
-                    return Err(PyTypeError::new_err(format!("log() got multiple values for argument '{}'", NAMES[found])));
+                    return Err(PyTypeError::new_err(format!("log() got multiple values for argument '{}'", &*name)));
                 }
                 Some(found) => values[found] = Some(value),
-                None => fields.get_or_insert_with(|| PyDict::new(py)).set_item(name, value)?,
+                None => others.get_or_insert_with(|| PyDict::new(py)).set_item(name, value)?,
             }
         }
-        let missing = |name: &str| PyTypeError::new_err(format!("log() is missing the argument '{name}'"));
-        let [model_name, inputs, outputs, others @ ..] = values;
-        let model_name = model_name.ok_or_else(|| missing(NAMES[0]))?;
-        let inputs = inputs.ok_or_else(|| missing(NAMES[1]))?;
-        let others = others.map(|value| value.filter(|value| !value.is_none()));
-        let outcome = self.logger.cast::<Logger>()?.get().log(py, &inputs, outputs, Given::new(model_name, others, fields))?;
-        Bound::new(py, outcome)
+        let missing = |at: usize| PyTypeError::new_err(format!("log() is missing the argument '{}'", POSITIONAL[at]));
+        let [model_name, inputs, outputs, named @ ..] = &values;
+        let model_name = model_name.as_deref().ok_or_else(|| missing(0))?;
+        let inputs = inputs.as_deref().ok_or_else(|| missing(1))?;
+        let named = named.each_ref().map(|value| value.as_deref().filter(|value| !value.is_none()));
+        let given = Given { model_name, named: named.into(), others: others.as_ref() };
+        // SAFETY: the descriptor has checked it.
+        let logger = unsafe { self.logger.cast_unchecked::<Logger>() };
+        Outcome::new(py, logger.get().log(py, inputs, outputs.as_deref(), &given)?)
     }
 }
 
 /// Which argument it is. Names in a call's source are interned, so that most often the pointers are the same.
 fn position(name: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
-    static INTERNED: PyOnceLock<[Py<PyString>; NAMES.len()]> = PyOnceLock::new();
+    static INTERNED: PyOnceLock<[Py<PyString>; ARGUMENTS]> = PyOnceLock::new();
     let py = name.py();
-    let interned = INTERNED.get_or_init(py, || NAMES.map(|name| PyString::intern(py, name).unbind()));
+    let text = |at: usize| POSITIONAL.get(at).copied().unwrap_or_else(|| fields::NAMES[at - POSITIONAL.len()]);
+    let interned = INTERNED.get_or_init(py, || std::array::from_fn(|at| PyString::intern(py, text(at)).unbind()));
     if let Some(found) = interned.iter().position(|known| known.as_ptr() == name.as_ptr()) {
         return Ok(Some(found));
     }
     let name = name.cast::<PyString>()?.to_cow()?;
-    Ok(NAMES.iter().position(|known| *known == name))
+    Ok((0..ARGUMENTS).find(|&at| text(at) == name))
 }

@@ -9,6 +9,7 @@ use arrow_buffer::NullBuffer;
 use arrow_cast::base64::{BASE64_STANDARD, Engine};
 use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType, Field, TimeUnit};
+use predlog::record::Key;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ pub(crate) enum Column {
     Float(Float64Array),
     Text(StringArray),
     List(LargeListArray, Box<Column>),
-    Object(Vec<(String, Column)>, Option<NullBuffer>),
+    Object(Vec<(Key, Column)>, Option<NullBuffer>),
 }
 
 impl Column {
@@ -64,7 +65,7 @@ impl Column {
             }
             DataType::Struct(fields) => {
                 let array = array.as_struct();
-                let column = |(field, column): (&Arc<Field>, &ArrayRef)| Ok((field.name().clone(), Column::new(column)?));
+                let column = |(field, column): (&Arc<Field>, &ArrayRef)| Ok((Key::new(field.name()), Column::new(column)?));
                 let columns = fields.iter().zip(array.columns()).map(column).collect::<Result<_, ArrowError>>()?;
                 Column::Object(columns, array.nulls().cloned())
             }

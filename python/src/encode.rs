@@ -2,6 +2,7 @@
 //! `predlog/_convert.py`; what it does not know is kept as its `str()`, and counted.
 
 use crate::json::Json;
+use crate::keys::with_keys;
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -202,22 +203,24 @@ impl<'py> Value<'_, 'py> {
     fn dict<S: Serializer>(&self, dict: &Bound<'py, PyDict>, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(dict.len()))?;
         let mut at = 0;
-        // PyO3's own iterator panics when the dict changes meanwhile, as another thread may do whenever a value runs Python code.
-        while let Some((key, value)) = next(dict, &mut at) {
-            if let (Some(Plain::Text(key)), Some(value)) = (plain(&key), plain(&value)) {
-                map.serialize_entry(key, &value)?;
-                continue;
-            }
-            // From here on Python code may run, and take them out of the dict.
-            let (key, value) = (key.to_owned(), value.to_owned());
-            let value = self.of(&value);
-            match key.cast_exact::<PyString>().ok().and_then(|key| key.to_str().ok()) {
-                Some(key) => map.serialize_entry(key, &value)?,
-                None => {
-                    map.serialize_entry(&self.context.key(&key).map_err(|error| self.context.fail::<S::Error>(error))?, &value)?
+        with_keys(|keys| {
+            // PyO3's own iterator panics when the dict changes meanwhile, as another thread may do whenever a value runs Python code.
+            while let Some((key, value)) = next(dict, &mut at) {
+                if let Some(value) = plain(&value)
+                    && keys.write(&mut map, &key)?
+                {
+                    map.serialize_value(&value)?;
+                    continue;
                 }
+                // From here on Python code may run, and take them out of the dict.
+                let (key, value) = (key.to_owned(), value.to_owned());
+                if !keys.write(&mut map, &key)? {
+                    map.serialize_key(&self.context.key(&key).map_err(|error| self.context.fail::<S::Error>(error))?)?;
+                }
+                map.serialize_value(&self.of(&value))?;
             }
-        }
+            Ok::<(), S::Error>(())
+        })?;
         map.end()
     }
 

@@ -10,84 +10,52 @@ use pyo3::types::{PyDict, PyString};
 use serde::Serialize;
 use std::borrow::Cow;
 
-/// As they came from Python.
-pub(crate) struct Given<'py> {
-    pub model_name: Bound<'py, PyAny>,
-    pub model_version: Option<Bound<'py, PyAny>>,
-    pub id: Option<Bound<'py, PyAny>>,
-    pub timestamp: Option<Bound<'py, PyAny>>,
-    pub request_id: Option<Bound<'py, PyAny>>,
-    pub row_index: Option<Bound<'py, PyAny>>,
-    pub status_code: Option<Bound<'py, PyAny>>,
-    pub error: Option<Bound<'py, PyAny>>,
-    pub latency_ms: Option<Bound<'py, PyAny>>,
-    pub sample_weight: Option<Bound<'py, PyAny>>,
-    pub metadata: Option<Bound<'py, PyAny>>,
-    pub traceparent: Option<Bound<'py, PyAny>>,
-    pub fields: Option<Bound<'py, PyDict>>,
+macro_rules! named {
+    ($($name:ident),*) => {
+        /// The keywords that a record has a field for, beside its model's name, its inputs and its outputs.
+        pub(crate) const NAMES: [&str; [$(stringify!($name)),*].len()] = [$(stringify!($name)),*];
+
+        /// Their values; `None` is as if it was not given.
+        #[derive(Clone, Copy)]
+        pub(crate) struct Named<T> {
+            $(pub $name: Option<T>),*
+        }
+
+        impl<T> From<[Option<T>; NAMES.len()]> for Named<T> {
+            fn from([$($name),*]: [Option<T>; NAMES.len()]) -> Self {
+                Named { $($name),* }
+            }
+        }
+
+        impl<T> Default for Named<T> {
+            fn default() -> Self {
+                Named { $($name: None),* }
+            }
+        }
+    };
 }
 
-impl<'py> Given<'py> {
-    /// `others` in the order of the struct's fields.
-    pub fn new(
-        model_name: Bound<'py, PyAny>,
-        others: [Option<Bound<'py, PyAny>>; 11],
-        fields: Option<Bound<'py, PyDict>>,
-    ) -> Self {
-        let [
-            model_version,
-            id,
-            timestamp,
-            request_id,
-            row_index,
-            status_code,
-            error,
-            latency_ms,
-            sample_weight,
-            metadata,
-            traceparent,
-        ] = others;
-        Given {
-            model_name,
-            model_version,
-            id,
-            timestamp,
-            request_id,
-            row_index,
-            status_code,
-            error,
-            latency_ms,
-            sample_weight,
-            metadata,
-            traceparent,
-            fields,
-        }
-    }
+named!(model_version, id, timestamp, request_id, row_index, status_code, error, latency_ms, sample_weight, metadata, traceparent);
 
-    /// Those of actuals.
-    pub fn of_actuals(
-        model_name: Bound<'py, PyAny>,
-        id: Bound<'py, PyAny>,
-        model_version: Option<Bound<'py, PyAny>>,
-        timestamp: Option<Bound<'py, PyAny>>,
-        revision: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Self> {
-        let fields = PyDict::new(model_name.py());
-        if let Some(revision) = revision {
-            fields.set_item("revision", revision)?;
-        }
-        // None is no id.
-        let id = if id.is_none() { PyString::new(id.py(), "").into_any() } else { id };
-        let mut others = [const { None }; 11];
-        (others[0], others[1], others[2]) = (model_version, Some(id), timestamp);
-        Ok(Given::new(model_name, others, Some(fields)))
-    }
+/// As they came from Python, borrowed for a call.
+pub(crate) struct Given<'a, 'py> {
+    pub model_name: &'a Bound<'py, PyAny>,
+    pub named: Named<&'a Bound<'py, PyAny>>,
+    /// All other keywords: metadata.
+    pub others: Option<&'a Bound<'py, PyDict>>,
+}
 
-    /// From keywords in a dict; `None` is as if it was not given.
-    ///
+/// The same, from a dict.
+pub(crate) struct Keywords<'py> {
+    model_name: Bound<'py, PyAny>,
+    named: [Option<Bound<'py, PyAny>>; NAMES.len()],
+    others: Bound<'py, PyDict>,
+}
+
+impl<'py> Keywords<'py> {
     /// # Errors
     /// TypeError, when the model's name is missing.
-    pub fn from_keywords(keywords: &Bound<'py, PyDict>) -> PyResult<Self> {
+    pub fn new(keywords: &Bound<'py, PyDict>) -> PyResult<Self> {
         let others = keywords.copy()?;
         let take = |name: &str| -> PyResult<Option<Bound<'py, PyAny>>> {
             let value = others.get_item(name)?;
@@ -96,21 +64,17 @@ impl<'py> Given<'py> {
             }
             Ok(value.filter(|value| !value.is_none()))
         };
-        Ok(Given {
-            model_name: take("model_name")?.ok_or_else(|| PyTypeError::new_err("model_name is missing: expected a str"))?,
-            model_version: take("model_version")?,
-            id: take("id")?,
-            timestamp: take("timestamp")?,
-            request_id: take("request_id")?,
-            row_index: take("row_index")?,
-            status_code: take("status_code")?,
-            error: take("error")?,
-            latency_ms: take("latency_ms")?,
-            sample_weight: take("sample_weight")?,
-            metadata: take("metadata")?,
-            traceparent: take("traceparent")?,
-            fields: Some(others),
-        })
+        let model_name = take("model_name")?.ok_or_else(|| PyTypeError::new_err("model_name is missing: expected a str"))?;
+        let mut named = [const { None }; NAMES.len()];
+        for (name, slot) in NAMES.iter().zip(&mut named) {
+            *slot = take(name)?;
+        }
+        Ok(Keywords { model_name, named, others })
+    }
+
+    pub fn given(&self) -> Given<'_, 'py> {
+        let named = self.named.each_ref().map(Option::as_ref).into();
+        Given { model_name: &self.model_name, named, others: Some(&self.others) }
     }
 }
 
@@ -134,31 +98,32 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// # Errors
     /// With `strict`, a value that does not fit its field; else only exceptions that are no errors.
-    pub fn read<'py>(given: &'a Given<'py>, context: &Context<'py>) -> PyResult<Self> {
-        let text = |object: &'a Option<Bound<'py, PyAny>>| object.as_ref().map(|object| context.text(object)).transpose();
+    pub fn read<'py>(given: &Given<'a, 'py>, context: &Context<'py>) -> PyResult<Self> {
+        let named = &given.named;
+        let text = |object: Option<&'a Bound<'py, PyAny>>| object.map(|object| context.text(object)).transpose();
         let mut fields = Fields {
-            model_name: context.text(&given.model_name)?,
-            model_version: text(&given.model_version)?,
-            id: text(&given.id)?,
-            request_id: text(&given.request_id)?,
-            error: text(&given.error)?,
-            traceparent: text(&given.traceparent)?,
+            model_name: context.text(given.model_name)?,
+            model_version: text(named.model_version)?,
+            id: text(named.id)?,
+            request_id: text(named.request_id)?,
+            error: text(named.error)?,
+            traceparent: text(named.traceparent)?,
             ..Fields::default()
         };
-        fields.timestamp = fields.fit("timestamp", &given.timestamp, "a datetime or seconds since 1970", context, timestamp)?;
-        fields.row_index = fields.fit("row_index", &given.row_index, "an int from 0", context, |object| object.extract().ok())?;
+        fields.timestamp = fields.fit("timestamp", named.timestamp, "a datetime or seconds since 1970", context, time)?;
+        fields.row_index = fields.fit("row_index", named.row_index, "an int from 0", context, |object| object.extract().ok())?;
         fields.status_code =
-            fields.fit("status_code", &given.status_code, "an int from 0 to 65535", context, |object| object.extract().ok())?;
-        fields.latency_ms = fields.fit("latency_ms", &given.latency_ms, "a float", context, |object| object.extract().ok())?;
+            fields.fit("status_code", named.status_code, "an int from 0 to 65535", context, |object| object.extract().ok())?;
+        fields.latency_ms = fields.fit("latency_ms", named.latency_ms, "a float", context, |object| object.extract().ok())?;
         fields.sample_weight =
-            fields.fit("sample_weight", &given.sample_weight, "a float", context, |object| object.extract().ok())?;
-        if let Some(metadata) = &given.metadata {
+            fields.fit("sample_weight", named.sample_weight, "a float", context, |object| object.extract().ok())?;
+        if let Some(metadata) = named.metadata {
             match metadata.cast::<PyDict>() {
                 Ok(metadata) => fields.add(metadata, context)?,
                 Err(_) => fields.metadata.push(("metadata".to_owned(), context.as_text(metadata, "metadata as a dict")?)),
             }
         }
-        if let Some(others) = &given.fields {
+        if let Some(others) = given.others {
             fields.add(others, context)?;
         }
         Ok(fields)
@@ -167,7 +132,7 @@ impl<'a> Fields<'a> {
     fn fit<'py, T>(
         &mut self,
         name: &str,
-        object: &Option<Bound<'py, PyAny>>,
+        object: Option<&Bound<'py, PyAny>>,
         expected: &str,
         context: &Context<'py>,
         read: impl Fn(&Bound<'py, PyAny>) -> Option<T>,
@@ -222,7 +187,7 @@ impl<'a> Fields<'a> {
 }
 
 /// Seconds since 1970, an RFC 3339 text, or a `datetime`, which is local time when it has no time zone, as everywhere in Python.
-fn timestamp(object: &Bound<'_, PyAny>) -> Option<Timestamp> {
+fn time(object: &Bound<'_, PyAny>) -> Option<Timestamp> {
     if let Ok(text) = object.cast::<PyString>() {
         return Timestamp::parse(text.to_str().ok()?).ok();
     }

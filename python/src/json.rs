@@ -27,6 +27,12 @@ impl Json {
     }
 }
 
+impl From<PyBackedBytes> for Json {
+    fn from(body: PyBackedBytes) -> Self {
+        Json { body }
+    }
+}
+
 impl Json {
     /// The one value, if that is what the text is.
     pub fn value(&self) -> Option<&RawValue> {

@@ -4,9 +4,11 @@ mod batch;
 mod call;
 mod columns;
 mod encode;
+mod exchange;
 mod fields;
 mod frame;
 mod json;
+mod keys;
 mod logger;
 mod outcome;
 
@@ -27,6 +29,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<logger::Logger>()?;
     call::add_log(&module.py().get_type::<logger::Logger>())?;
+    module.add_class::<exchange::Exchange>()?;
     module.add_class::<json::Json>()?;
     module.add_class::<outcome::Outcome>()?;
     module.add_function(wrap_pyfunction!(logger::forking, module)?)?;

@@ -1,7 +1,7 @@
 //! The Python class `predlog.Logger`, but for how its configuration is found, which is Python's (`predlog/__init__.py`).
 
 use crate::encode::{Context, Value};
-use crate::fields::{Fields, Given};
+use crate::fields::{Fields, Given, Keywords, Named};
 use crate::outcome::Outcome;
 use crate::{batch, frame};
 use parking_lot::Mutex;
@@ -9,9 +9,10 @@ use predlog::{Config, DropReason, Guard, Prediction, Report};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,7 @@ pub(crate) struct Logger {
 
 /// Locked for a copy only, and never while Python code runs.
 struct State {
-    open: Option<(predlog::Logger, Guard)>,
+    open: Option<(Arc<predlog::Logger>, Guard)>,
     /// By the caller, for good.
     closed: bool,
     /// Of the loggers that ended for a fork.
@@ -75,8 +76,8 @@ impl Logger {
         let deadline = Instant::now() + seconds(timeout)?.min(MAX_TIMEOUT);
         let (inputs, outputs) = (frame::chunks(inputs)?, outputs.map(frame::chunks).transpose()?);
         let context = Context::new(converter(py)?, self.strict);
-        let given = Given::from_keywords(fields)?;
-        let fields = Fields::read(&given, &context)?;
+        let keywords = Keywords::new(fields)?;
+        let fields = Fields::read(&keywords.given(), &context)?;
         self.as_text.fetch_add(context.as_text.get(), Ordering::Relaxed);
         batch::log(py, self, &inputs, outputs.as_ref(), &fields, deadline)
     }
@@ -88,24 +89,30 @@ impl Logger {
         &self,
         py: Python<'py>,
         id: Bound<'py, PyAny>,
-        model_name: Bound<'py, PyAny>,
+        model_name: &Bound<'py, PyAny>,
         actuals: &Bound<'py, PyAny>,
-        model_version: Option<Bound<'py, PyAny>>,
-        timestamp: Option<Bound<'py, PyAny>>,
-        revision: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Outcome> {
+        model_version: Option<&Bound<'py, PyAny>>,
+        timestamp: Option<&Bound<'py, PyAny>>,
+        revision: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Outcome>> {
         let context = Context::new(converter(py)?, self.strict);
-        let given = Given::of_actuals(model_name, id, model_version, timestamp, revision)?;
-        let fields = Fields::read(&given, &context)?.for_actuals();
+        // None is no id.
+        let id = if id.is_none() { PyString::new(py, "").into_any() } else { id };
+        let named = Named { model_version, id: Some(&id), timestamp, ..Named::default() };
+        let others = PyDict::new(py);
+        if let Some(revision) = revision {
+            others.set_item("revision", revision)?;
+        }
+        let fields = Fields::read(&Given { model_name, named, others: Some(&others) }, &context)?.for_actuals();
         let values = Value { object: actuals, context: &context };
-        self.push(py, fields.prediction(&(), &values, &fields.metadata()), &context)
+        Outcome::new(py, self.push(py, fields.prediction(&(), &values, &fields.metadata()), &context)?)
     }
 
     /// Waits until all that was accepted is in its final place; False when `timeout` seconds were not enough.
     #[pyo3(signature = (timeout=30.0))]
     fn flush(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
         let timeout = seconds(timeout)?;
-        let Some(logger) = self.state.lock().open.as_ref().map(|(logger, _)| logger.clone()) else { return Ok(true) };
+        let Some(logger) = self.state.lock().open.as_ref().map(|(logger, _)| Arc::clone(logger)) else { return Ok(true) };
         Ok(py.detach(|| logger.flush(timeout)))
     }
 
@@ -161,13 +168,13 @@ impl Logger {
         &self,
         py: Python<'py>,
         inputs: &Bound<'py, PyAny>,
-        outputs: Option<Bound<'py, PyAny>>,
-        given: Given<'py>,
-    ) -> PyResult<Outcome> {
+        outputs: Option<&Bound<'py, PyAny>>,
+        given: &Given<'_, 'py>,
+    ) -> PyResult<predlog::Outcome> {
         let context = Context::new(converter(py)?, self.strict);
-        let fields = Fields::read(&given, &context)?;
-        let outputs = outputs.unwrap_or_else(|| py.None().into_bound(py));
-        let (inputs, outputs) = (Value { object: inputs, context: &context }, Value { object: &outputs, context: &context });
+        let fields = Fields::read(given, &context)?;
+        let inputs = Value { object: inputs, context: &context };
+        let outputs = outputs.map(|object| Value { object, context: &context });
         self.push(py, fields.prediction(&inputs, &outputs, &fields.metadata()), &context)
     }
 
@@ -177,7 +184,7 @@ impl Logger {
         py: Python<'_>,
         prediction: Prediction<'_, I, O>,
         context: &Context<'_>,
-    ) -> PyResult<Outcome> {
+    ) -> PyResult<predlog::Outcome> {
         let outcome = self.try_push(py, prediction);
         let as_text = context.as_text.get();
         if as_text > 0 {
@@ -185,7 +192,7 @@ impl Logger {
         }
         match context.error.take() {
             Some(error) => Err(error),
-            None => Ok(outcome.into()),
+            None => Ok(outcome),
         }
     }
 
@@ -209,7 +216,7 @@ impl Logger {
     /// The same for a thread that is not attached to Python, and has time until `deadline`. `open` is its copy of the logger, kept between calls.
     pub(crate) fn push_until<I: Serialize + Copy, O: Serialize + Copy>(
         &self,
-        open: &mut Option<predlog::Logger>,
+        open: &mut Option<Arc<predlog::Logger>>,
         prediction: Prediction<'_, I, O>,
         deadline: Instant,
     ) -> predlog::Outcome {
@@ -234,15 +241,15 @@ impl Logger {
 
     /// The open logger, opened again after a fork; `None` when it was closed.
     #[inline]
-    fn current(&self, py: Python<'_>) -> PyResult<Option<predlog::Logger>> {
+    fn current(&self, py: Python<'_>) -> PyResult<Option<Arc<predlog::Logger>>> {
         if let Some((logger, _)) = &self.state.lock().open {
-            return Ok(Some(logger.clone()));
+            return Ok(Some(Arc::clone(logger)));
         }
         self.reopen(py)
     }
 
     #[cold]
-    fn reopen(&self, py: Python<'_>) -> PyResult<Option<predlog::Logger>> {
+    fn reopen(&self, py: Python<'_>) -> PyResult<Option<Arc<predlog::Logger>>> {
         let until = Instant::now() + FORK_WAIT;
         while FORKING.load(Ordering::Acquire) && Instant::now() < until {
             py.detach(|| std::thread::sleep(Duration::from_millis(1)));
@@ -256,9 +263,10 @@ impl Logger {
         }
         // Attached to Python all the while, so that no fork falls into it and no other thread opens a second one.
         if state.open.is_none() {
-            state.open = Some(predlog::Logger::open(&self.config).map_err(to_python)?);
+            let (logger, guard) = predlog::Logger::open(&self.config).map_err(to_python)?;
+            state.open = Some((Arc::new(logger), guard));
         }
-        Ok(state.open.as_ref().map(|(logger, _)| logger.clone()))
+        Ok(state.open.as_ref().map(|(logger, _)| Arc::clone(logger)))
     }
 
     fn end(&self, py: Python<'_>, timeout: Duration) {

@@ -24,6 +24,9 @@ const PROBE: &str = ".predlog-check";
 
 pub(super) fn run(config: &Config) -> Result<ExitCode, Error> {
     say(&plan(config));
+    for dir in fanout::left_behind(config) {
+        say(&format!("warning: {}: {}\n", dir.display(), fanout::LEFT_BEHIND));
+    }
     let mut tried = Tried::default();
     let key = match config.mode {
         Mode::Direct => "direct.dir",

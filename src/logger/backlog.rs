@@ -28,6 +28,8 @@ pub(super) struct Backlog {
     /// What dead processes did not live to state is stated for them.
     ledger: bool,
     segments: VecDeque<PathBuf>,
+    /// Segments that could not be read: they are tried again at the next look, so that none holds up those behind it.
+    unreadable: Vec<PathBuf>,
     current: Option<Current>,
     adopted: Vec<Home>,
     next_look: Duration,
@@ -97,6 +99,7 @@ impl Backlog {
             own,
             ledger,
             segments: VecDeque::new(),
+            unreadable: Vec::new(),
             current: None,
             adopted: Vec::new(),
             next_look: Duration::ZERO,
@@ -107,6 +110,7 @@ impl Backlog {
         self.segments.push_back(segment.path);
     }
 
+    /// Nothing waits that can be read.
     pub(super) fn is_empty(&self) -> bool {
         self.segments.is_empty() && self.current.is_none()
     }
@@ -114,7 +118,8 @@ impl Backlog {
     /// Bytes of the segments that wait.
     pub(super) fn bytes(&self) -> u64 {
         let current = self.current.iter().map(|current| &current.segment.path);
-        self.segments.iter().chain(current).filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len()).sum()
+        let segments = self.segments.iter().chain(&self.unreadable);
+        segments.chain(current).filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len()).sum()
     }
 
     /// Takes over what dead processes left, at the start and then now and again.
@@ -124,6 +129,7 @@ impl Backlog {
             return;
         }
         self.next_look = now.monotonic + LOOK_FOR_DEAD_EVERY;
+        self.segments.extend(self.unreadable.drain(..));
         // The own directory last, and its records first: what a process had of another directory's records when it died is then known to
         // the sink before these are given to it again.
         let mut found = Vec::new();
@@ -163,7 +169,7 @@ impl Backlog {
         for home in homes {
             let spool = home.spool();
             let waits = |path: &Path| path.starts_with(&spool);
-            if self.segments.iter().any(|path| waits(path))
+            if self.segments.iter().chain(&self.unreadable).any(|path| waits(path))
                 || self.current.as_ref().is_some_and(|current| waits(&current.segment.path))
             {
                 self.adopted.push(home);
@@ -183,10 +189,12 @@ impl Backlog {
             Ok(true) => {}
             Ok(false) if current.owned == current.given => return self.finish_segment(stats),
             Ok(false) => return Ok(Next::Idle),
+            // What is counted for its frames must not be counted for another's.
+            Err(_) if current.owned < current.given => return Ok(Next::Idle),
             Err(error) => {
-                let error = SinkError::io("spool", "read", &current.segment.path, &error);
-                self.reopen();
-                return Err(error);
+                let path = current.segment.path.clone();
+                self.current = None;
+                return Ok(self.put_off(path, &error, stats));
             }
         }
         let Some(frame) = &current.frame else { return Ok(Next::Idle) };
@@ -215,18 +223,27 @@ impl Backlog {
         }
     }
 
-    fn reopen(&mut self) {
-        if let Some(current) = self.current.take() {
-            self.segments.push_front(current.segment.path);
-        }
+    /// What is wrong is a file's own: neither the sink nor the segments behind it are to suffer from it.
+    fn put_off(&mut self, path: PathBuf, error: &io::Error, stats: &Stats) -> Next {
+        stats.sink_failures.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(path = %path.display(), %error, retry_in = ?LOOK_FOR_DEAD_EVERY, "records that wait in a file cannot be read; it is kept, and read again later");
+        self.unreadable.push(path);
+        Next::Moved
     }
 
     /// Opens the next segment that the sink does not take whole. `false` when there is none.
     fn open_next(&mut self, sink: &mut dyn Sink, stats: &Stats) -> Result<bool, SinkError> {
         let Some(path) = self.segments.front().cloned() else { return Ok(false) };
-        let opened = spool::open_closed(&path);
+        let opened = match spool::open_closed(&path) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.segments.pop_front();
+                self.put_off(path, &error, stats);
+                return Ok(true);
+            }
+        };
         let read = |error: io::Error| SinkError::io("spool", "read", &path, &error);
-        match opened.map_err(read)? {
+        match opened {
             Some(segment) => {
                 let first = segment.frames.first().and_then(|frame| frame.runs.first());
                 let foreign = first.is_none_or(|run| run.writer.process() != self.own);

@@ -170,6 +170,29 @@ fn what_cannot_be_delivered_by_the_deadline_is_on_disk_and_the_next_start_delive
     assert_eq!((unique(&sink), report.accepted, report.recovered), (600, 0, 600));
 }
 
+#[test]
+fn a_segment_that_cannot_be_read_holds_up_no_other() {
+    let (dir, sink) = (tempfile::tempdir().unwrap(), MemorySink::new());
+    sink.fail_with(Some(SinkErrorKind::Unavailable));
+    let settings = settings(Overflow::Spill, Durability::Process);
+    let (logger, guard) = open(settings.clone(), dir.path(), &sink);
+    let left = log(&logger, 300);
+    guard.shutdown(Duration::from_millis(50));
+    sink.fail_with(None);
+    // A directory in a file's place, whose every read fails, in the home that comes first.
+    let home = dir.path().join("writers").join(uuid::Uuid::from_u128(1).to_string());
+    let unreadable = home.join("spool/m/1-1.ndjson.zst");
+    std::fs::create_dir_all(&unreadable).unwrap();
+    std::fs::write(home.join("lock"), "").unwrap();
+    let (logger, guard) = open(settings, dir.path(), &sink);
+    wait_for("what can be read is delivered", || sink.records().len() as u64 == left);
+    assert!(logger.snapshot().sink_failures > 0);
+    let own = log(&logger, 10);
+    assert!(logger.flush(LONG));
+    let report = guard.shutdown(Duration::from_millis(50));
+    assert_eq!((report.delivered, report.problem, unreadable.exists()), (own, None, true));
+}
+
 /// The directory as a kill would leave it: everything but the locks of a live process.
 fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();

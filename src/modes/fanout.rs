@@ -4,13 +4,16 @@
 use crate::config::{Backlog, Config, Mode, SinkSettings, SinkType, Store};
 use crate::error::Error;
 use crate::logger::{Guard, Logger, Overflow};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The directory of the sinks that name none, below the mode's.
 const DIR: &str = "sinks";
 
 /// Opens `main` and its other sinks.
 pub(super) fn open(config: &Config) -> Result<(Logger, Guard), Error> {
+    for dir in left_behind(config) {
+        tracing::warn!(dir = %dir.display(), "{LEFT_BEHIND}");
+    }
     let (mut logger, mut guard) = super::open_one(config)?;
     for (at, sink) in config.sinks.iter().enumerate() {
         let name = sink.name().to_owned();
@@ -51,12 +54,30 @@ pub(crate) fn config_of(config: &Config, sink: &SinkSettings) -> Config {
 }
 
 pub(crate) fn dir_of(config: &Config, sink: &SinkSettings) -> PathBuf {
-    let main = match config.mode {
+    sink.dir.clone().unwrap_or_else(|| dir_of_mode(config).join(DIR).join(sink.name()))
+}
+
+fn dir_of_mode(config: &Config) -> &Path {
+    match config.mode {
         Mode::Direct => &config.direct.dir,
         Mode::Kafka => &config.kafka.fallback.dir,
         Mode::Nats => &config.nats.fallback.dir,
-    };
-    sink.dir.clone().unwrap_or_else(|| main.join(DIR).join(sink.name()))
+    }
+}
+
+/// What is said of each of [`left_behind`].
+pub(crate) const LEFT_BEHIND: &str = "records wait here for a sink that is no longer in [[sinks]]: put it back until they are delivered, or delete the directory";
+
+/// Directories of sinks that were taken out of `[[sinks]]` before they had delivered all. (The sink of `mode` has those records too.)
+pub(crate) fn left_behind(config: &Config) -> Vec<PathBuf> {
+    let waits = |dir: &Path| std::fs::read_dir(dir.join("writers")).is_ok_and(|mut writers| writers.next().is_some());
+    let known: Vec<PathBuf> = config.sinks.iter().filter_map(|sink| dir_of(config, sink).canonicalize().ok()).collect();
+    let Ok(entries) = std::fs::read_dir(dir_of_mode(config).join(DIR)) else { return Vec::new() };
+    let dirs = entries.flatten().map(|entry| entry.path());
+    let mut left: Vec<PathBuf> =
+        dirs.filter(|dir| waits(dir) && !dir.canonicalize().is_ok_and(|real| known.contains(&real))).collect();
+    left.sort();
+    left
 }
 
 /// What is wrong with `[[sinks]]`: key, value and what was expected.
@@ -112,6 +133,20 @@ mod tests {
 
     fn problems_of(toml: &str) -> String {
         Config::from_toml(toml).map(|_| String::new()).unwrap_or_else(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_sink_that_was_taken_out_before_it_had_delivered_all_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("[direct]\ndir = {:?}\n[[sinks]]\ntype = \"parquet\"\nname = \"kept\"", dir.path());
+        let config = Config::from_toml(&text).unwrap();
+        let sinks = dir.path().join(DIR);
+        for (name, writers) in [("kept", "writers/a"), ("gone", "writers/b"), ("delivered", "writers")] {
+            std::fs::create_dir_all(sinks.join(name).join(writers)).unwrap();
+        }
+        assert_eq!(left_behind(&config), [sinks.join("gone")]);
+        assert_eq!(left_behind(&Config { sinks: Vec::new(), ..config }), [sinks.join("gone"), sinks.join("kept")]);
+        assert_eq!(left_behind(&Config::default()), [] as [PathBuf; 0]);
     }
 
     #[test]

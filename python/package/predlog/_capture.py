@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
+import zlib
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import predlog
 
@@ -14,33 +17,83 @@ if TYPE_CHECKING:
 
 #: Larger bodies are not kept in memory to be logged.
 MAX_BODY_BYTES = 1024 * 1024
+#: Methods by which nothing is predicted: what browsers and monitors ask before.
+NOT_LOGGED = frozenset(("HEAD", "OPTIONS"))
+
+_log = logging.getLogger("predlog")
 
 
 class Call:
     """One request from its start to its record."""
 
+    __slots__ = ("logger", "model_name", "model_version", "start", "latency_ms")
+
     def __init__(self, model_name: str, model_version: str | None, logger: Logger | None) -> None:
         self.model_name = model_name
         self.model_version = model_version
         self.logger = logger
+        self.latency_ms: float | None = None
         self.start = time.perf_counter()
 
+    def stop(self) -> None:
+        """The answer is given: what comes after is none of its latency."""
+        self.latency_ms = (time.perf_counter() - self.start) * 1e3
+
     def log(self, inputs: Any, outputs: Any, *, status_code: int | None, error: BaseException | None = None, **fields: Any) -> None:
-        latency_ms = (time.perf_counter() - self.start) * 1e3
-        text = None if error is None else f"{type(error).__name__}: {_text(error)}"
-        logger = self.logger or predlog.default()
-        logger.log(
-            self.model_name, inputs, outputs, model_version=self.model_version, status_code=status_code, error=text, latency_ms=latency_ms, **fields
-        )
+        """Logs the request as one record; its latency is the time until now, or until `stop()`."""
+        if self.latency_ms is None:
+            self.stop()
+        text = None if error is None else text_of(error)
+        logger = self.logger or default()
+        if logger is not None:
+            logger.log(
+                self.model_name,
+                inputs,
+                outputs,
+                model_version=self.model_version,
+                status_code=status_code,
+                error=text,
+                latency_ms=self.latency_ms,
+                **fields,
+            )
 
 
-def as_json(body: bytes) -> Json | None:
-    """A body as JSON, or as its text where it is none; None where there is nothing."""
+def default() -> Logger | None:
+    """The default logger; None, and a line in Python's log, where its configuration is wrong: no request fails for that."""
+    try:
+        return predlog.default()
+    except Exception:
+        _log.exception("predictions are not logged: call predlog.init() as the server starts, which raises this")
+        return None
+
+
+def as_json(body: bytes, encoding: str = "") -> Json | None:
+    """A body as JSON, or as its text where it is none; None where there is nothing, or an `encoding` (of HTTP) that is not known."""
+    if encoding and encoding != "identity":
+        body = _unpacked(body, encoding)
     return Json(body) if body else None
 
 
-def _text(error: BaseException) -> str:
+def _unpacked(body: bytes, encoding: str) -> bytes:
+    """Empty where it cannot be unpacked, or would be too large."""
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return b""
+    unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)  # Which of them it is says its header.
     try:
-        return str(error)
+        plain = unpacker.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error:
+        return b""
+    return plain if unpacker.eof and len(plain) <= MAX_BODY_BYTES else b""
+
+
+def query(text: bytes) -> dict[str, str]:
+    """A query's parameters."""
+    return dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True))
+
+
+def text_of(error: BaseException) -> str:
+    """An exception in one line, whatever its own `str()` does."""
+    try:
+        return f"{type(error).__name__}: {error}"
     except Exception:
-        return "?"
+        return f"{type(error).__name__}: ?"

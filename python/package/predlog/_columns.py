@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -14,15 +15,46 @@ def source(values: Any, names: Any = None) -> Any:
     """
     if _is(values, "pandas", "DataFrame"):
         # By column, so that numbers need no pyarrow, and NaN stays NaN.
-        return [(str(name), source(column)) for name, column in values.items()]
+        return [(name, source(column)) for name, (_, column) in zip(names_of(values.columns), values.items())]
     if _is(values, "pandas", "Series"):
         if _is(values.dtype, "numpy", "dtype"):
             return _numpy(values.to_numpy())
     elif _is(values, "numpy", "ndarray"):
+        if values.dtype.names is not None and values.ndim == 1:
+            return [(name, _numpy(values[name])) for name in values.dtype.names]
         if names is not None and values.ndim == 2:
-            return [(str(name), _numpy(values[:, index])) for index, name in enumerate(names)]
+            return [(name, _numpy(values[:, index])) for index, name in enumerate(names_of(names))]
         return _numpy(values)
+    elif _has_objects(values):
+        raise TypeError("expected columns that are not Python objects")
     return values.__arrow_c_stream__()
+
+
+def names_of(columns: Any) -> list[str]:
+    """Names of columns as text, each another one: those of several levels are joined by dots, and a second `a` is `a.1`."""
+    names: dict[str, None] = {}
+    for column in columns:
+        name = text = ".".join(map(str, column)) if isinstance(column, tuple) else str(column)
+        again = 0
+        while name in names:
+            again += 1
+            name = f"{text}.{again}"
+        names[name] = None
+    return list(names)
+
+
+def frame_rows(frame: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a frame of pandas."""
+    names = names_of(frame.columns)
+    return (dict(zip(names, row)) for row in frame.itertuples(index=False, name=None))
+
+
+def _has_objects(values: Any) -> bool:
+    """Whether columns of Polars are Python objects: Arrow would get their addresses."""
+    polars = sys.modules.get("polars")
+    if polars is None or not isinstance(values, (polars.DataFrame, polars.Series)):
+        return False
+    return polars.Object in (values.dtypes if isinstance(values, polars.DataFrame) else [values.dtype])
 
 
 def _is(values: Any, module: str, name: str) -> bool:

@@ -7,11 +7,13 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import json
 import pathlib
 import uuid
 from typing import Any
 
+from ._columns import frame_rows
 from ._native import Json
 
 # Larger arrays would be lists of objects only to become a digest.
@@ -26,7 +28,7 @@ def convert(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        return value.isoformat()
+        return None if _is_missing(value) else value.isoformat()
     if isinstance(value, datetime.timedelta):
         return value.total_seconds()
     if isinstance(value, (decimal.Decimal, uuid.UUID, pathlib.PurePath)):
@@ -60,13 +62,13 @@ def _structured(value: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
     if hasattr(kind, "__pydantic_fields__") or hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
-        return {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
+        return _model(value)
     if hasattr(kind, "__fields__") and hasattr(kind, "json"):
         return dict(value.__dict__)  # pydantic 1
     if hasattr(kind, "__attrs_attrs__"):
         return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
     if hasattr(kind, "to_dict") and hasattr(kind, "iloc"):
-        return value.to_dict("records") if hasattr(kind, "columns") else value.to_dict()  # pandas: frame, series
+        return list(frame_rows(value)) if hasattr(kind, "columns") else value.to_dict()  # pandas: frame, series
     if hasattr(kind, "to_dicts"):
         return value.to_dicts()  # polars: frame
     if hasattr(kind, "tolist") and hasattr(kind, "dtype"):
@@ -77,18 +79,69 @@ def _structured(value: Any) -> Any:
         return _array(value.detach().cpu().numpy())  # torch
     if hasattr(kind, "items") and hasattr(kind, "keys"):
         return dict(value.items())
+    if _is_missing(value):
+        return None
     raise TypeError(f"type={kind.__name__}: expected a type that has a JSON form")
 
 
+def _is_missing(value: Any) -> bool:
+    """Whether it is NaT or NA of pandas, which are of classes of their own."""
+    return type(value).__name__ in ("NaTType", "NAType")
+
+
+def _model(value: Any) -> Any:
+    """A model of pydantic 2: its fields by their names, without those that it excludes from its own dumps, and those that it computes."""
+    kind: Any = type(value)
+    if getattr(kind, "__pydantic_root_model__", False):
+        return value.root
+    excluded, computed = _fields_of(kind)
+    fields = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
+    for name in excluded:
+        fields.pop(name, None)
+    for name in computed:
+        fields[name] = getattr(value, name)
+    return fields
+
+
+@functools.lru_cache(maxsize=1024)
+def _fields_of(kind: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names that are excluded, and those that are computed."""
+    fields = getattr(kind, "__pydantic_fields__", {})
+    computed = getattr(kind, "__pydantic_computed_fields__", None)
+    if computed is None:
+        computed = getattr(getattr(kind, "__pydantic_decorators__", None), "computed_fields", {})
+    return tuple(name for name, field in fields.items() if getattr(field, "exclude", None)), tuple(computed)
+
+
 def _array(value: Any) -> Any:
-    """An array as nested lists, a scalar as its number; numpy's dates as ISO 8601."""
+    """An array as nested lists, a scalar as its number; numpy's dates as ISO 8601; records as objects."""
     if getattr(value, "size", 0) > MAX_ELEMENTS:
         raise TypeError(f"size={value.size}: expected at most {MAX_ELEMENTS} elements")
-    if value.dtype.kind == "M":
-        return value.astype("datetime64[us]").astype(str).tolist()
-    if value.dtype.kind == "m":
-        return (value / type(value.dtype.type(0))(1, "s")).tolist()
-    if value.dtype.kind == "c":
+    dtype = value.dtype
+    kind = getattr(dtype, "kind", "O")
+    if type(dtype).__module__.partition(".")[0] != "numpy":
+        return value.tolist()  # pandas: its own types, of which Python's are made
+    if kind == "M":
+        return _without_nat(value.astype("datetime64[us]").astype(str).tolist())
+    if kind == "m":
+        return (value / type(dtype.type(0))(1, "s")).tolist()
+    if kind == "c":
         return value.astype(str).tolist()
+    if kind == "f" and dtype.itemsize > 8:
+        return value.astype("float64").tolist()
     plain = value.tolist()
+    if dtype.names is not None:
+        return _records(plain, dtype.names)
     return str(value) if plain is value else plain
+
+
+def _without_nat(texts: Any) -> Any:
+    if isinstance(texts, list):
+        return [_without_nat(text) for text in texts]
+    return None if texts == "NaT" else texts
+
+
+def _records(plain: Any, names: tuple[str, ...]) -> Any:
+    if isinstance(plain, list):
+        return [_records(record, names) for record in plain]
+    return dict(zip(names, plain))

@@ -28,6 +28,26 @@ class Json:
     def __new__(cls, body: bytes | bytearray) -> Self: ...
     def __bytes__(self) -> bytes: ...
 
+@final
+class Exchange:
+    """One HTTP request and its response, as an ASGI server passes them. Messages are never changed, and whatever they are, nothing is raised for them."""
+
+    def __new__(cls) -> Self: ...
+    def received(self, message: Mapping[str, Any]) -> None:
+        """A message that the application has received."""
+    def sent(self, message: Mapping[str, Any]) -> bool:
+        """A message that it has sent. True when the request can be logged now."""
+    def log(
+        self,
+        logger: Logger,
+        model_name: str,
+        model_version: str | None,
+        route: str,
+        scope: Mapping[str, Any],
+        error: str | None = None,
+    ) -> None:
+        """Logs the exchange, if it is not logged yet."""
+
 class Logger:
     def __new__(cls, name: str | None, text: str | None, variables: list[tuple[str, str]], strict: bool) -> Self: ...
     def log(

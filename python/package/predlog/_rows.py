@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
-from ._columns import source
+from ._columns import frame_rows, names_of, source
 from ._matrix import rows_of
 
 if TYPE_CHECKING:
@@ -27,16 +27,17 @@ def count(values: Any) -> int | None:
 def rows(values: Any, names: Any = None) -> Iterator[Any]:
     """A dict for each row of a frame; of an array or a list with `names` too, else its element."""
     total = len(values)
+    names = None if names is None else names_of(names)
     for start in range(0, total, SLICE):
         for row in _slice(values, start, min(SLICE, total - start)):
-            yield row if names is None or isinstance(row, dict) else dict(zip(map(str, names), row))
+            yield row if names is None or isinstance(row, dict) else dict(zip(names, row))
 
 
 def _slice(values: Any, start: int, length: int) -> Any:
     end = start + length
     if hasattr(values, "iloc"):  # pandas
         part = values.iloc[start:end]
-        return part.to_dict("records") if hasattr(part, "columns") else part.tolist()
+        return frame_rows(part) if hasattr(part, "columns") else part.tolist()
     if hasattr(values, "to_dicts"):  # polars
         return values.slice(start, length).to_dicts()
     if hasattr(values, "to_pylist"):  # pyarrow
@@ -51,6 +52,8 @@ def log_rows(
     """A record for each row, with its `row_index`; returns how many were accepted. What has no rows is one record."""
     inputs, names = rows_of(inputs, names)
     outputs, _ = rows_of(outputs, None)
+    if names is None:
+        names = getattr(getattr(inputs, "dtype", None), "names", None)  # NumPy's records
     total = count(inputs)
     if total is None or isinstance(inputs, (str, bytes, dict)) or outputs is not None and count(outputs) != total:
         return int(bool(logger.log(model_name, inputs, outputs, row_index=0, **fields)))

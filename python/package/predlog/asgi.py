@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from . import default
-from ._capture import MAX_BODY_BYTES, Call, as_json
+import predlog
+
+from ._capture import MAX_BODY_BYTES, NOT_LOGGED, Call, as_json, default, text_of
+from ._native import Exchange
 
 if TYPE_CHECKING:
     from . import Logger
@@ -27,109 +30,102 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 class PredictionLogMiddleware:
     """Logs each request of the chosen routes: JSON in, JSON out, status, exception, latency.
 
-    `routes` maps paths, or FastAPI's path templates such as "/models/{name}", to model names. Messages pass unchanged, each at once; a stream stays
-    one. Bodies above 1 MiB and those that are not JSON are not kept. Without `logger` it is the default one (`predlog.init`).
+    `routes` maps paths, or templates of them such as "/models/{name}" and "/files/{path:path}", to model names. Messages pass unchanged, each at once; a
+    stream stays one. Without a JSON body the query is the inputs. Bodies above 1 MiB and those that are not JSON are not kept; gzip is unpacked. A request is
+    logged as soon as its response is sent, before background tasks; HEAD and OPTIONS are not. Without `logger` it is the default one (`predlog.init`).
     """
 
     def __init__(
         self, app: App, *, routes: Mapping[str, str], model_version: str | None = None, logger: Logger | None = None
     ) -> None:
         self.app = app
-        self.routes = dict(routes)
-        self.templates = any("{" in route for route in routes)
+        self.routes = {route: (model_name, route) for route, model_name in routes.items()}
+        self.templates = [(_pattern(route), model_name, route) for route, model_name in routes.items() if "{" in route]
         self.model_version = model_version
         self.logger = logger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
+        kind = scope["type"]
+        if kind == "lifespan":
             await self.app(scope, receive, self._at_the_end(send))
             return
-        if scope["type"] != "http" or not (self.templates or scope["path"] in self.routes):
+        found = self._find(scope) if kind == "http" else None
+        if found is None:
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send)
-        call = Call("", self.model_version, self.logger)
-        error: BaseException | None = None
+        watched = _Watched(self, found, scope, receive, send)
         try:
-            await self.app(scope, exchange.receive, exchange.send)
-        except BaseException as raised:
-            error = raised
+            await self.app(scope, watched.receive, watched.send)
+        except BaseException as error:
+            watched.log(error)
             raise
-        finally:
-            model_name = self._model_name(scope)
-            if model_name is not None:
-                call.model_name = model_name
-                exchange.log(call, error)
+        watched.log(None)
+
+    def _find(self, scope: Scope) -> tuple[str, str] | None:
+        """The model's name and its route."""
+        path = scope["path"]
+        if scope.get("method") in NOT_LOGGED:
+            return None
+        found = self.routes.get(path)
+        # A server behind a prefix: the app's routes are written without it.
+        root = scope.get("root_path")
+        if found is None and root and path.startswith(root):
+            path = path[len(root) :]
+            found = self.routes.get(path)
+        if found is None:
+            found = next(((model_name, route) for pattern, model_name, route in self.templates if pattern.fullmatch(path)), None)
+        return found
 
     def _at_the_end(self, send: Send) -> Send:
         async def delivering(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
                 # uvicorn ends by the signal that it got, so that Python's atexit does not run. No request waits for this any more.
-                (self.logger or default()).flush(FLUSH_SECONDS)
+                logger = self.logger or predlog._default
+                if logger is not None:
+                    logger.flush(FLUSH_SECONDS)
             await send(message)
 
         return delivering
 
-    def _model_name(self, scope: Scope) -> str | None:
-        if scope["path"] in self.routes:
-            return self.routes[scope["path"]]
-        template = getattr(scope.get("route"), "path", None)
-        return self.routes.get(template) if template else None
+
+def _pattern(route: str) -> re.Pattern[str]:
+    """`{name}` stands for a part of a path, `{name:path}` for any number of them."""
+    parts = re.split(r"\{[^{}:]*(:[^{}]*)?\}", route)
+    texts = (re.escape(text) for text in parts[::2])
+    gaps = (".*" if kind == ":path" else "[^/]+" for kind in parts[1::2])
+    return re.compile("".join(text + gap for text, gap in zip(texts, (*gaps, ""))))
 
 
-class _Body:
-    """A JSON body as it passes; None once it is too large."""
+class _Watched:
+    """One request and its response, which the extension looks at as they pass."""
 
-    def __init__(self) -> None:
-        self.parts: list[bytes] | None = []
-        self.size = 0
+    __slots__ = ("_exchange", "_middleware", "_model_name", "_route", "_scope", "_receive", "_send")
 
-    def add(self, part: bytes) -> None:
-        self.size += len(part)
-        if self.size > MAX_BODY_BYTES:
-            self.parts = None
-        elif self.parts is not None and part:
-            self.parts.append(part)
-
-    def as_json(self) -> Any:
-        return None if self.parts is None else as_json(b"".join(self.parts))
-
-
-class _Exchange:
-    """One request and its response, watched."""
-
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, middleware: PredictionLogMiddleware, found: tuple[str, str], scope: Scope, receive: Receive, send: Send) -> None:
+        self._exchange = Exchange()
+        self._middleware = middleware
+        self._model_name, self._route = found
+        self._scope = scope
         self._receive = receive
         self._send = send
-        self.headers = dict(scope["headers"])
-        self.request = _Body()
-        self.response = _Body()
-        self.status_code: int | None = None
-        self.is_json = False
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if message["type"] == "http.request":
-            self.request.add(message.get("body", b""))
+        self._exchange.received(message)
         return message
 
     async def send(self, message: Message) -> None:
         await self._send(message)
-        if message["type"] == "http.response.start":
-            self.status_code = message["status"]
-            self.is_json = any(b"json" in value for name, value in message.get("headers", ()) if name.lower() == b"content-type")
-        elif message["type"] == "http.response.body" and self.is_json:
-            self.response.add(message.get("body", b""))
+        if self._exchange.sent(message):
+            self.log(None)
 
-    def log(self, call: Call, error: BaseException | None) -> None:
-        status_code = 500 if self.status_code is None and error is not None else self.status_code
-        outputs = self.response.as_json() if self.is_json else None
-        fields = {"request_id": self._header(b"x-request-id"), "traceparent": self._header(b"traceparent")}
-        call.log(self.request.as_json(), outputs, status_code=status_code, error=error, **fields)
-
-    def _header(self, name: bytes) -> str | None:
-        value = self.headers.get(name)
-        return None if value is None else value.decode("latin-1")
+    def log(self, error: BaseException | None) -> None:
+        """Logs the exchange, if it is not logged yet."""
+        middleware = self._middleware
+        logger = middleware.logger or default()
+        if logger is not None:
+            text = None if error is None else text_of(error)
+            self._exchange.log(logger, self._model_name, middleware.model_version, self._route, self._scope, text)
 
 
 def log_predictions(*, model_name: str, model_version: str | None = None, logger: Logger | None = None) -> Callable[[Handler], Handler]:
@@ -162,17 +158,29 @@ class _Logged:
 
     def __init__(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         self.call = call
-        # The framework's own objects (a Request) are no inputs.
-        values = [value for value in (*arguments, *keywords.values()) if not hasattr(value, "scope")]
-        self.inputs = values[0] if len(values) == 1 and _is_object(values[0]) else keywords or values
+        named = {name: value for name, value in keywords.items() if not _is_of_framework(value)}
+        values = [*(value for value in arguments if not _is_of_framework(value)), *named.values()]
+        self.inputs = values[0] if len(values) == 1 and _is_object(values[0]) else named or values
         self.outputs: Any = None
 
     def __enter__(self) -> _Logged:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        status = 200 if error is None else getattr(error, "status_code", 500)
-        self.call.log(self.inputs, self.outputs, status_code=status, error=error)
+        outputs, status = self.outputs, 200
+        if error is not None:
+            status = getattr(error, "status_code", 500)
+        elif _is_of_framework(outputs) and hasattr(outputs, "status_code"):
+            # A response: its body, where there is one already.
+            status, body, headers = outputs.status_code, getattr(outputs, "body", b""), outputs.headers
+            is_json = "json" in headers.get("content-type", "").lower() and len(body) <= MAX_BODY_BYTES
+            outputs = as_json(body, headers.get("content-encoding", "")) if is_json else None
+        self.call.log(self.inputs, outputs, status_code=status, error=error)
+
+
+def _is_of_framework(value: Any) -> bool:
+    """A request, a response, background tasks, a file: they are no values."""
+    return type(value).__module__.partition(".")[0] in ("starlette", "fastapi")
 
 
 def _is_object(value: Any) -> bool:

@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Any
 import flask
 from werkzeug.exceptions import HTTPException
 
-from ._capture import MAX_BODY_BYTES, Call, as_json
+from ._capture import MAX_BODY_BYTES, NOT_LOGGED, Call, as_json
 
 if TYPE_CHECKING:
     from . import Logger
+
+#: Of a request's environment: its call, and the exception that nobody has handled.
+_CALL, _ERROR = "predlog.call", "predlog.error"
 
 
 class PredictionLog:
     """Logs each request of the chosen routes: JSON in, JSON out, status, exception, latency.
 
-    `routes` maps URL rules, as they are given to `@app.route`, to model names. Without `logger` it is the default one (`predlog.init`).
+    `routes` maps URL rules, as they are given to `@app.route` (behind a blueprint's prefix), to model names. Without a JSON body the query is the inputs.
+    Bodies above 1 MiB, those that are not JSON, and streams are not kept; gzip is unpacked. HEAD and OPTIONS are not logged. Without `logger` it is the default
+    one (`predlog.init`).
     """
 
     def __init__(
@@ -44,22 +49,26 @@ class PredictionLog:
         flask.got_request_exception.connect(_remember, app)
 
     def _start(self) -> None:
-        rule = flask.request.url_rule
+        request = _request()
+        rule = request.url_rule
         model_name = self.routes.get(rule.rule) if rule is not None else None
-        if model_name is not None:
-            flask.g._predlog = Call(model_name, self.model_version, self.logger)
+        if model_name is not None and request.method not in NOT_LOGGED:
+            # A plain dict that lives as long as the request: `flask.g` is looked for at each use.
+            request.environ[_CALL] = Call(model_name, self.model_version, self.logger)
 
     def _finish(self, response: flask.Response) -> flask.Response:
-        call = flask.g.pop("_predlog", None)
+        request = _request()
+        call = request.environ.pop(_CALL, None)
         if call is not None:
-            _log(call, response, flask.g.pop("_predlog_error", None))
+            _log(call, request, response, request.environ.pop(_ERROR, None))
         return response
 
     def _fail(self, error: BaseException | None) -> None:
         # Where exceptions go through to the server there is no response.
-        call = flask.g.pop("_predlog", None)
+        request = _request()
+        call, _ = request.environ.pop(_CALL, None), request.environ.pop(_ERROR, None)
         if call is not None:
-            call.log(_inputs(), None, status_code=500, error=error, **_fields())
+            call.log(_inputs(request), None, status_code=500, error=error, **_fields(request))
 
 
 def log_predictions(
@@ -70,14 +79,14 @@ def log_predictions(
     def decorate(view: Callable[..., Any]) -> Callable[..., flask.Response]:
         @functools.wraps(view)
         def logged(*arguments: Any, **keywords: Any) -> flask.Response:
-            call = Call(model_name, model_version, logger)
+            call, request = Call(model_name, model_version, logger), _request()
             try:
                 response = flask.make_response(flask.current_app.ensure_sync(view)(*arguments, **keywords))
             except Exception as error:
                 status = error.code if isinstance(error, HTTPException) and error.code else 500
-                call.log(_inputs(), None, status_code=status, error=error, **_fields())
+                call.log(_inputs(request), None, status_code=status, error=error, **_fields(request))
                 raise
-            _log(call, response, None)
+            _log(call, request, response, None)
             return response
 
         return logged
@@ -86,27 +95,38 @@ def log_predictions(
 
 
 def _remember(_app: flask.Flask, exception: BaseException, **_: Any) -> None:
-    flask.g._predlog_error = exception
+    _request().environ[_ERROR] = exception
 
 
-def _log(call: Call, response: flask.Response, error: BaseException | None) -> None:
+def _log(call: Call, request: flask.Request, response: flask.Response, error: BaseException | None) -> None:
     outputs = None
+    headers = response.headers
     # A stream is not read: it is the client's.
-    if "json" in response.headers.get("Content-Type", "") and not response.is_streamed and not response.direct_passthrough:
+    if "json" in headers.get("Content-Type", "").lower() and not response.is_streamed and not response.direct_passthrough:
         body = response.get_data()
-        outputs = as_json(body) if len(body) <= MAX_BODY_BYTES else None
-    call.log(_inputs(), outputs, status_code=response.status_code, error=error, **_fields())
+        outputs = as_json(body, headers.get("Content-Encoding", "")) if len(body) <= MAX_BODY_BYTES else None
+    call.log(_inputs(request), outputs, status_code=response.status_code, error=error, **_fields(request))
 
 
-def _inputs() -> Any:
-    # Of the proxy each use would look for it again; and werkzeug's properties parse what is only looked at here.
-    request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
-    if "json" in request.environ.get("CONTENT_TYPE", "").lower():
-        # The view has most often read it already, and Flask keeps that.
-        return as_json(request.get_data()) if (request.content_length or 0) <= MAX_BODY_BYTES else None
-    return request.args.to_dict() or None
+def _request() -> flask.Request:
+    # Of the proxy each use would look for it again.
+    return flask.request._get_current_object()  # type: ignore[attr-defined, no-any-return]
 
 
-def _fields() -> dict[str, Any]:
-    environ = flask.request.environ
+def _inputs(request: flask.Request) -> Any:
+    # werkzeug's properties parse what is only looked at here.
+    environ = request.environ
+    if "json" in environ.get("CONTENT_TYPE", "").lower():
+        try:
+            # The view has most often read it already, and Flask keeps that.
+            body = request.get_data() if (request.content_length or 0) <= MAX_BODY_BYTES else b""
+        except HTTPException:
+            body = b""  # Larger than Flask takes, or the client has gone.
+        if body:
+            return as_json(body, environ.get("HTTP_CONTENT_ENCODING", "")) if len(body) <= MAX_BODY_BYTES else None
+    return request.args.to_dict() if environ.get("QUERY_STRING") else None
+
+
+def _fields(request: flask.Request) -> dict[str, Any]:
+    environ = request.environ
     return {"request_id": environ.get("HTTP_X_REQUEST_ID"), "traceparent": environ.get("HTTP_TRACEPARENT")}

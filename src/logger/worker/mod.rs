@@ -21,10 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// The longest sleep while records may come: a buffer of a lane must not fill up unseen, and a filled one wakes the worker anyway.
+/// The longest sleep while a sink is to answer, somebody waits, or records come so fast that a batch may fill up: a filled buffer wakes the worker
+/// anyway.
 const TICK: Duration = Duration::from_millis(5);
-/// The longest sleep when nothing has come for a while.
-const IDLE_TICK: Duration = Duration::from_millis(25);
+/// The longest sleep when no batch is due sooner. Each wake-up takes the core from a thread that serves.
+const CALM_TICK: Duration = Duration::from_millis(25);
 /// How often the sink may do what time asks for.
 const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
 /// A failing sink is tried again after this, then twice as long each time, up to [`RETRY_MAX`].
@@ -139,8 +140,22 @@ impl Worker {
                 continue;
             }
             let idle = now.monotonic.saturating_sub(*idle_since.get_or_insert(now.monotonic));
-            self.shared.control.sleep(if idle > Duration::from_secs(1) { IDLE_TICK } else { TICK });
+            self.shared.control.sleep(self.pause(now, idle, asked.shutdown.is_some()));
         }
+    }
+
+    /// How long nobody needs the worker.
+    fn pause(&self, now: Now, idle: Duration, ending: bool) -> Duration {
+        if ending || self.flush.is_some() {
+            return TICK;
+        }
+        if idle > Duration::from_secs(1) {
+            return CALM_TICK;
+        }
+        let busy = !self.in_flight.is_empty() || self.held.is_some() || self.backlog_bytes > 0;
+        let asked_often = busy || self.shared.settings.durability == Durability::Fsync;
+        let rest = self.batcher.rest(now).filter(|_| !asked_often);
+        rest.map_or(TICK, |rest| rest.clamp(TICK, CALM_TICK))
     }
 
     /// One look at everything. `true` when there may be more to do at once.

@@ -1,10 +1,27 @@
 #!/usr/bin/env bash
-# Builds the wheel, installs it into an environment of its own below .cache, looks at its crate with clippy, and runs its tests.
+# Tests the binding as its users get it. `test.sh build` makes the wheel, in an environment of its own below .cache, and looks at its crate with clippy;
+# `test.sh run` runs the tests, and takes pytest's arguments; without either word it does both.
 set -euo pipefail
 cd "$(dirname "$0")"
-venv=../.cache/python-wheel
-[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-"$venv/bin/pip" install --quiet --disable-pip-version-check '.[test]'
-# Here, where what the crate depends on was just compiled: as a part of `make lint` it would be compiled twice.
-PYO3_PYTHON=$PWD/$venv/bin/python cargo clippy --quiet --release --all-targets -- -D warnings
-"$venv/bin/python" -m pytest -q tests "$@"
+python=../.cache/python-wheel/bin/python
+
+build() {
+    # An environment that was moved here from elsewhere has a python, and nothing that it finds.
+    "$python" -c 'import pip' 2> /dev/null || python3 -m venv --clear ../.cache/python-wheel
+    "$python" -m pip install --quiet --disable-pip-version-check '.[test]'
+    # Here, where what the crate depends on was just compiled: as a part of `make lint` it would be compiled twice.
+    PYO3_PYTHON=$PWD/$python cargo clippy --quiet --release --all-targets -- -D warnings
+}
+
+run() {
+    "$python" -m pytest -q tests "$@"
+}
+
+case "${1:-}" in
+build) build ;;
+run) run "${@:2}" ;;
+*)
+    build
+    run "$@"
+    ;;
+esac

@@ -66,7 +66,8 @@ fn dir_of_mode(config: &Config) -> &Path {
 }
 
 /// What is said of each of [`left_behind`].
-pub(crate) const LEFT_BEHIND: &str = "records wait here for a sink that is no longer in [[sinks]]: put it back until they are delivered, or delete the directory";
+pub(crate) const LEFT_BEHIND: &str =
+    "records wait here for a sink that is no longer in [[sinks]]: put it back until they are delivered, or delete the directory";
 
 /// Directories of sinks that were taken out of `[[sinks]]` before they had delivered all. (The sink of `mode` has those records too.)
 pub(crate) fn left_behind(config: &Config) -> Vec<PathBuf> {

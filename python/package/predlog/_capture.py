@@ -8,8 +8,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-import predlog
-
+from . import default as opened
 from ._native import Json
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Call:
 def default() -> Logger | None:
     """The default logger; None, and a line in Python's log, where its configuration is wrong: no request fails for that."""
     try:
-        return predlog.default()
+        return opened()
     except Exception:
         _log.exception("predictions are not logged: call predlog.init() as the server starts, which raises this")
         return None

@@ -125,6 +125,13 @@ fn a_connector_that_cannot_use_its_bucket_fails_with_the_reason_and_goes_on_once
     wait_until("its task fails", LIMIT, || worker.status("my-model-connector")["tasks"][0]["state"] == "FAILED");
     let status = worker.status("my-model-connector").to_string();
     assert!(status.contains("SignatureDoesNotMatch") && !status.contains("wrong-secret"), "{status}");
+    // The connector's own go before them.
+    let mut own: Value = serde_json::from_str(&seed).expect("JSON");
+    own["aws.access.key.id"] = json!(minio.access_key());
+    own["aws.secret.access.key"] = json!(minio.secret_key());
+    assert_eq!(worker.ask("PUT", "/connectors/my-model-connector/config", &own.to_string()).0, 200);
+    produce(&kafka, 2..4);
+    wait_until("an object put with its own keys", LIMIT, || objects(&minio) == [key(0), key(2)]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ const NEVER_BY_ITSELF: RotationSettings = RotationSettings {
 };
 
 /// Archives as the connector says: with the brokers of `[kafka]` and the directory, memory and threads of `[archive]`. `environment` answers for
-/// the variables that say where S3 is; credentials are read where the AWS SDKs have them. The dead letter topic is made where it is missing.
+/// the variables that say where S3 is; credentials that the connector does not give are read where the AWS SDKs have them. The dead letter topic is made where it is missing.
 ///
 /// # Errors
 /// [`ErrorKind::Config`]: a key that is wrong. [`ErrorKind::Storage`]: `archive.dir` cannot be made.
@@ -89,6 +89,7 @@ fn target(sink: &SinkConfig, environment: &dyn Fn(&str) -> Option<String>) -> Up
         allow_http: endpoint.as_deref().is_some_and(|url| url.starts_with("http://")),
         endpoint,
         region: Some(sink.region.clone()),
+        access_keys: sink.access_keys.clone(),
         virtual_hosted: !sink.path_style,
         multipart_bytes: ByteSize::b(sink.part_size),
         ..UploadSettings::default()
@@ -123,6 +124,16 @@ mod tests {
         let settings = target(&sink(&[("store.url", "https://other"), ("s3.path.style.access.enabled", "false")]), &minio);
         assert_eq!((settings.endpoint.as_deref(), settings.allow_http), (Some("https://other"), false));
         assert!(settings.virtual_hosted);
+    }
+
+    #[test]
+    fn keys_of_the_connector_are_used_and_never_shown() {
+        let sink = sink(&[("aws.access.key.id", "AKID"), ("aws.secret.access.key", "hunter2")]);
+        let settings = target(&sink, &|_| None);
+        let keys = settings.access_keys.as_ref().unwrap();
+        assert_eq!((&*keys.id, keys.secret.reveal()), ("AKID", "hunter2"));
+        let shown = format!("{settings:?}{sink:?}{}", serde_json::to_string(&settings).unwrap());
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ mod uploader;
 pub use self::export::SqliteFeed;
 #[cfg(feature = "delta")]
 pub(crate) use self::location::clean;
-pub use self::settings::UploadSettings;
+pub use self::settings::{AccessKeys, UploadSettings};
 #[cfg(any(feature = "archive", feature = "delta"))]
 pub(crate) use self::store::Target;
 #[cfg(feature = "upload")]

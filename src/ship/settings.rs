@@ -1,12 +1,22 @@
 //! `[upload]`.
 
+use crate::sink::broker::settings::{HIDDEN, Secret};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where and how predictions are uploaded. There is no secret in it: credentials come from each cloud's own places, see [`super::probe`].
+/// Keys of an S3 store that do not expire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessKeys {
+    /// Whose they are.
+    pub id: String,
+    /// What proves it.
+    pub secret: Secret,
+}
+
+/// Where and how predictions are uploaded. No secret is in the configuration: credentials come from each cloud's own places, see [`super::probe`].
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UploadSettings {
@@ -20,6 +30,9 @@ pub struct UploadSettings {
     pub profile: Option<String>,
     /// Another credentials file than `AWS_SHARED_CREDENTIALS_FILE` or `~/.aws/credentials`. Set, it goes before keys in the environment.
     pub credentials_file: Option<PathBuf>,
+    /// Keys for S3 that go before all others: those of a Kafka Connect connector.
+    #[serde(skip)]
+    pub access_keys: Option<AccessKeys>,
     /// Allows an `endpoint` without TLS that is not on this machine.
     pub allow_http: bool,
     /// The bucket is part of the endpoint's host name.
@@ -45,6 +58,7 @@ impl Default for UploadSettings {
             region: None,
             profile: None,
             credentials_file: None,
+            access_keys: None,
             allow_http: false,
             virtual_hosted: false,
             conditional_put: true,
@@ -64,6 +78,7 @@ impl fmt::Debug for UploadSettings {
             .field("region", &self.region)
             .field("profile", &self.profile)
             .field("credentials_file", &self.credentials_file)
+            .field("access_keys", &self.access_keys.as_ref().map(|_| HIDDEN))
             .field("allow_http", &self.allow_http)
             .field("virtual_hosted", &self.virtual_hosted)
             .field("conditional_put", &self.conditional_put)

@@ -1,6 +1,6 @@
 //! The object store that the settings mean, and whether it can be used.
 
-use super::aws_profile;
+use super::aws_profile::{self, Profile};
 use super::location::{Location, Scheme, clean};
 use super::settings::UploadSettings;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -135,7 +135,10 @@ fn build(settings: &UploadSettings, location: &Location) -> Result<Arc<dyn Objec
 }
 
 fn s3(settings: &UploadSettings, location: &Location) -> Result<Arc<dyn ObjectStore>, String> {
-    let profile = aws_profile::read(settings, &|key| std::env::var(key).ok())?;
+    let profile = match &settings.access_keys {
+        Some(keys) => Profile { keys: Some((keys.id.clone(), keys.secret.reveal().to_owned(), None)), region: None },
+        None => aws_profile::read(settings, &|key| std::env::var(key).ok())?,
+    };
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(&location.bucket)
         .with_virtual_hosted_style_request(settings.virtual_hosted)

@@ -17,6 +17,8 @@ pub use transforms::{FieldName, Inserted, Side, TransformSettings};
 
 use super::partitioner::Partitioner;
 use crate::archive::Start;
+use crate::ship::AccessKeys;
+use crate::sink::broker::settings::Secret;
 use jiff::tz::TimeZone;
 use reader::Reader;
 use std::collections::BTreeMap;
@@ -43,6 +45,8 @@ pub struct SinkConfig {
     pub region: String,
     /// `store.url`.
     pub endpoint: Option<String>,
+    /// `aws.access.key.id` and `aws.secret.access.key`, which go before all other credentials.
+    pub access_keys: Option<AccessKeys>,
     /// Whether the bucket is in the path of a request, not in its host's name.
     pub path_style: bool,
     /// Bytes of a part of a large upload.
@@ -219,6 +223,7 @@ impl SinkConfig {
             bucket: reader.required("s3.bucket.name", "the bucket's name"),
             region: reader.text("s3.region").unwrap_or_else(|| "us-west-2".to_owned()),
             endpoint: reader.text("store.url"),
+            access_keys: access_keys(reader),
             path_style: reader.bool("s3.path.style.access.enabled", true),
             part_size: reader.number("s3.part.size", 26_214_400, MIN_PART..=MAX_PART).unsigned_abs(),
             rotation: files::rotation(reader, timezone, partitioner.extractor().is_some()),
@@ -301,6 +306,17 @@ fn check_classes(reader: &mut Reader) {
     ]
     .map(|class| (class, ()));
     let _ = reader.class("s3.credentials.provider.class", "", &known);
+}
+
+fn access_keys(reader: &mut Reader) -> Option<AccessKeys> {
+    let (id, secret) = (reader.text("aws.access.key.id"), reader.text("aws.secret.access.key").map(Secret::new));
+    match (id, secret) {
+        (Some(id), Some(secret)) => return Some(AccessKeys { id, secret }),
+        (None, None) => {}
+        (Some(_), None) => _ = reader.required("aws.secret.access.key", "the secret of aws.access.key.id"),
+        (None, Some(_)) => _ = reader.required("aws.access.key.id", "whose secret aws.secret.access.key is"),
+    }
+    None
 }
 
 fn dead_letters(reader: &mut Reader) -> Option<DeadLetters> {

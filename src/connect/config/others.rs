@@ -44,8 +44,6 @@ const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("s3.proxy.user", "", "HTTPS_PROXY in the environment"),
     ("s3.proxy.password", "", "HTTPS_PROXY in the environment"),
     ("s3.object.tagging", "false", "false"),
-    ("aws.access.key.id", "", "AWS_ACCESS_KEY_ID in the environment, or a profile"),
-    ("aws.secret.access.key", "", "AWS_SECRET_ACCESS_KEY in the environment, or a profile"),
     ("store.kafka.keys", "false", "false, or the key as a field"),
     ("store.kafka.headers", "false", "false"),
     ("keys.format.class", "", "no such key"),

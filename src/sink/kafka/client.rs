@@ -242,7 +242,7 @@ mod tests {
         let conflicts = conflicts(&settings);
         assert_eq!(conflicts.len(), 2, "{conflicts:?}");
         assert!(conflicts[0].contains("\"acks\"=\"1\"") && conflicts[0].contains("\"all\""), "{conflicts:?}");
-        assert!(conflicts[1].contains("kafka.linger") && conflicts[1].contains("\"5\""), "{conflicts:?}");
+        assert!(conflicts[1].contains("kafka.linger") && conflicts[1].contains("\"25\""), "{conflicts:?}");
         assert_eq!(config(&settings).unwrap().get("batch.size"), Some("65536"));
     }
 

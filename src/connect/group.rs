@@ -176,3 +176,18 @@ unsafe fn answer(event: NonNull<sys::rd_kafka_event_t>) -> Result<(), Refusal> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinator_that_moves_is_asked_again_and_another_refusal_is_told_at_once() {
+        let moves = || Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NotCoordinator));
+        let mut answers = [moves(), moves(), Ok(7)].into_iter();
+        assert_eq!(patiently(kafka_code, || answers.next().unwrap()), Ok(7));
+        let refused = KafkaError::ConsumerCommit(RDKafkaErrorCode::GroupAuthorizationFailed);
+        let mut answers = [Err(refused.clone()), Ok(7)].into_iter();
+        assert_eq!(patiently(kafka_code, || answers.next().unwrap()), Err(refused));
+    }
+}

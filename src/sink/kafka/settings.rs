@@ -30,7 +30,7 @@ pub struct KafkaSettings {
     pub compression: Compression,
     /// Headers on each message: `content-type`, `predlog-writer`, `predlog-seq`, and, where there is one, `predlog-schema-id`.
     pub headers: bool,
-    /// The longest that a record waits for others to go with it. Each wait costs a request for each partition.
+    /// About how long a record waits for others to go with it. Each wait costs a request for each partition.
     #[serde(with = "humantime_serde")]
     pub linger: Duration,
     /// A record that the brokers have not acknowledged for this long goes to the fallback, and later to Kafka again.

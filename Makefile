@@ -14,7 +14,7 @@ run: ## Start the server with no config: it prints where it listens, where the d
 test: ## Install the services that the tests use into .cache, then run every test, example and doc test
 	@tests/services/install.sh
 	cargo test --all-features --no-run
-	@# The wheel is compiled by what the tests leave of the cores: for most of their time they wait for brokers.
+	@# The wheel is compiled by what the tests leave of the cores, for most of their time they wait for brokers; what it depends on was just compiled.
 	@mkdir -p .cache/logs; nice -n 19 bash python/test.sh build > .cache/logs/python-wheel.log 2>&1 & wheel=$$!; \
 	echo cargo test --all-features; \
 	cargo test --all-features || { kill $$wheel; exit 1; }; \
@@ -23,12 +23,11 @@ test: ## Install the services that the tests use into .cache, then run every tes
 
 lint: ## Check formatting, clippy, each embedder's feature set and the docs; a warning is an error
 	cargo fmt --all --check
-	cargo clippy --all-targets --all-features -- -D warnings
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	@for features in $(EMBEDDER_FEATURES); do \
 		echo "cargo clippy --lib --no-default-features --features '$$features' -- -D warnings"; \
 		cargo clippy --lib --no-default-features --features "$$features" -- -D warnings || exit 1; \
 	done
-	cargo fmt --check --manifest-path python/Cargo.toml
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 
 bench: ## Run the benches, each against its peers in the same run

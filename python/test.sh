@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Tests the binding as its users get it. `test.sh build` makes the wheel, in an environment of its own below .cache, and looks at its crate with clippy;
-# `test.sh run` runs the tests, and takes pytest's arguments; without either word it does both.
+# Tests the binding as its users get it. `test.sh build` makes the wheel, in an environment of its own below .cache; `test.sh run` runs the tests, and takes
+# pytest's arguments; without either word it does both. The wheel has the profile of `cargo test`, whose dependencies it shares: `pip install ./python`
+# compiles an optimised one, and all of these dependencies again.
 set -euo pipefail
 cd "$(dirname "$0")"
 python=../.cache/python-wheel/bin/python
@@ -8,9 +9,7 @@ python=../.cache/python-wheel/bin/python
 build() {
     # An environment that was moved here from elsewhere has a python, and nothing that it finds.
     "$python" -c 'import pip' 2> /dev/null || python3 -m venv --clear ../.cache/python-wheel
-    "$python" -m pip install --quiet --disable-pip-version-check '.[test]'
-    # Here, where what the crate depends on was just compiled: as a part of `make lint` it would be compiled twice.
-    PYO3_PYTHON=$PWD/$python cargo clippy --quiet --release --all-targets -- -D warnings
+    "$python" -m pip install --quiet --disable-pip-version-check --config-settings build-args='--profile dev' '.[test]'
 }
 
 run() {

@@ -208,7 +208,7 @@ fn tls(certificates: &Certificates, name: &str, clients: Option<PathBuf>) -> Str
 /// How the tests connect themselves, where any client's certificate of ours is good.
 fn tls_login(certificates: &Certificates) -> ConnectOptions {
     // Two providers are compiled in, and the client does not choose.
-    drop(async_nats::rustls::crypto::ring::default_provider().install_default());
+    drop(async_nats::rustls::crypto::aws_lc_rs::default_provider().install_default());
     let (cert, key) = certificates.pair("client");
     ConnectOptions::new().add_root_certificates(certificates.ca()).add_client_certificate(cert, key).require_tls(true)
 }

@@ -4,7 +4,7 @@ use super::auth::Login;
 use super::settings::{NatsSettings, TlsSettings};
 #[cfg(feature = "cli")]
 use super::stream;
-use async_nats::rustls::crypto::{CryptoProvider, ring};
+use async_nats::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use async_nats::rustls::pki_types::pem::PemObject;
 use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use async_nats::{AuthError, Client, ConnectOptions, Server, ServerAddr};
@@ -111,7 +111,7 @@ fn options(settings: &NatsSettings) -> Result<ConnectOptions, String> {
         options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
     }
     // The client asks for the process's default, and panics where a build has two and nobody has chosen.
-    if CryptoProvider::get_default().is_none() && ring::default_provider().install_default().is_err() {
+    if CryptoProvider::get_default().is_none() && aws_lc_rs::default_provider().install_default().is_err() {
         tracing::debug!("another thread chose the process's TLS provider in the same moment");
     }
     Ok(options)

@@ -2,8 +2,10 @@
 
 use super::tally::{HOUR, Tally};
 use super::{Run, Standing, unreadable};
+use crate::batch::Chunk;
 use crate::error::Error;
 use crate::format::path::model_partition;
+use crate::lane::recover::recover;
 use crate::ledger::{LEDGER_MODEL, Stated, is_ledger};
 use crate::record::{raw_model_name, timestamp_of_line};
 use crate::spool::frame::{FrameMeta, Parsed, next_magic, parse};
@@ -61,7 +63,8 @@ impl Run<'_> {
     /// Predictions in segments.
     pub(super) fn spool_records(&mut self, dir: &Path) -> Result<(), Error> {
         let tally = &mut self.tally;
-        each_line(dir, false, &mut |line| pending(line, tally)).map_err(|error| unreadable(dir, &error))
+        each_line(dir, false, &mut |line| pending(line, tally)).map_err(|error| unreadable(dir, &error))?;
+        each_left_line(dir, &mut |line| pending(line, tally)).map_err(|error| unreadable(dir, &error))
     }
 }
 
@@ -101,6 +104,27 @@ fn each_line(dir: &Path, ledger: bool, each: &mut dyn FnMut(&[u8])) -> io::Resul
         }
         if !moved {
             break;
+        }
+    }
+    Ok(())
+}
+
+/// Gives `each` the lines that dead processes left in their lanes, and that no sink is known to own.
+fn each_left_line(dir: &Path, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    for home in directories(&dir.join("writers"))? {
+        // Held while they are read: who starts meanwhile looks for dead processes again later.
+        let Ok(lock) = File::open(home.join("lock")) else { continue };
+        if lock.try_lock().is_err() {
+            continue;
+        }
+        match recover(&home.join("lanes")) {
+            Ok(lanes) => {
+                let chunks = lanes.chunks();
+                chunks.iter().flat_map(Chunk::lines).for_each(|(_, line)| each(line));
+            }
+            // It had no lanes file, or has ended with none; what cannot be read is told by whoever takes it over.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -66,10 +66,10 @@ impl Home {
         let lock = match File::open(path.join(LOCK)) {
             Ok(lock) => lock,
             // Another process has finished with it, or died while it removed it: then only an empty directory is left, and this removes no other.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let _ = std::fs::remove_dir(path);
-                return Ok(None);
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match std::fs::remove_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Self::lock_again(&path)?,
+                _ => return Ok(None),
+            },
             Err(error) => return Err(error),
         };
         match lock.try_lock() {
@@ -77,6 +77,12 @@ impl Home {
             Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// Whoever copied the directory has left its lock behind, and the records in it are nobody's until it has one.
+    fn lock_again(path: &Path) -> io::Result<File> {
+        tracing::warn!(path = %path.display(), "a process's directory has records and no lock; it is given one, and taken over if nobody holds that");
+        File::options().append(true).create(true).open(path.join(LOCK))
     }
 
     /// The process that the directory is named after.
@@ -182,6 +188,20 @@ mod tests {
         assert!(Home::dead(dir.path()).unwrap().is_empty());
         taken.into_iter().for_each(|home| assert!(home.remove_if_empty().unwrap()));
         assert!(std::fs::read_dir(dir.path().join("writers")).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn a_directory_that_lost_its_lock_is_taken_over_once_and_an_empty_one_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let [copied, empty] = [1, 2].map(|process| Home::create(dir.path(), Uuid::from_u128(process)).unwrap().path);
+        std::fs::create_dir(copied.join(SPOOL)).unwrap();
+        for path in [&copied, &empty] {
+            std::fs::remove_file(path.join(LOCK)).unwrap();
+        }
+        let taken = Home::dead(dir.path()).unwrap();
+        assert_eq!(taken.iter().map(|home| &home.path).collect::<Vec<_>>(), [&copied]);
+        assert!(Home::dead(dir.path()).unwrap().is_empty(), "its new lock is held");
+        assert!(!empty.exists());
     }
 
     #[test]

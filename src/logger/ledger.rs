@@ -109,6 +109,11 @@ impl Ledger {
         (entries.rows() > 0).then_some(entries)
     }
 
+    /// What is not stated yet is due now.
+    pub(super) fn hurry(&mut self, now: Now) {
+        self.due = Some(now.monotonic);
+    }
+
     /// The sink or the spool owns the statement.
     pub(super) fn owned(&mut self) {
         self.out = false;

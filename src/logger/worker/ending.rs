@@ -3,10 +3,12 @@
 use super::super::ledger::Ledger;
 use super::super::{Durability, Report};
 use super::{InFlight, What, Worker};
+use crate::batch::{Batch, Origin};
 use crate::clock::Now;
 use crate::lane::Taken;
 use crate::rotation::RotationSettings;
 use crate::sink::Kept;
+use crate::spool::Spool;
 use crate::stats::DropReason;
 
 impl Worker {
@@ -30,6 +32,9 @@ impl Worker {
             self.spill_the_rest(now);
             self.state(now, true);
         }
+        let accepted: u64 = self.shared.lanes.accepted().iter().sum();
+        let in_lanes = accepted - self.left_lanes();
+        self.leave_statement(now, in_lanes == 0);
         match self.sink.close(now) {
             Ok(maintained) => self.maintained = maintained,
             Err(error) => self.failed(error, now),
@@ -37,8 +42,6 @@ impl Worker {
         if let Some(spool) = &mut self.spool {
             spool.rotate(&RotationSettings::default(), now, true);
         }
-        let accepted: u64 = self.shared.lanes.accepted().iter().sum();
-        let in_lanes = accepted - self.left_lanes();
         let mut on_disk = self.on_disk();
         if self.shared.settings.durability == Durability::Memory {
             self.shared.stats.drop_records(DropReason::Shutdown, in_lanes);
@@ -69,6 +72,35 @@ impl Worker {
             recovered: snapshot.recovered_delivered,
             problem,
             ..Report::default()
+        }
+    }
+
+    /// What only this process knows, such as what it has dropped, is left in its spool where the sink has not taken it, however full that is, and whether
+    /// or not records may go there. `last`: none are left in the lanes.
+    fn leave_statement(&mut self, now: Now, last: bool) {
+        let (Some(ledger), Some(home)) = (&mut self.ledger, &self.home) else { return };
+        if ledger.has_ended() {
+            return;
+        }
+        for batch in std::mem::take(&mut self.in_flight) {
+            if let What::Statement(entries) = batch.what {
+                ledger.give_back(entries);
+            }
+        }
+        let opened = if self.spool.is_some() { Ok(self.spool.take()) } else { Spool::new(home.spool()).map(Some) };
+        let lanes = &self.shared.lanes;
+        let left = opened.and_then(|mut spool| {
+            ledger.hurry(now);
+            while let (Some(spool), Some(entries)) = (&mut spool, ledger.take(lanes, &self.shared.drops, now, last)) {
+                let batch = Batch { id: self.batch_id + 1, origin: Origin::Live, chunks: vec![entries.chunk()] };
+                spool.append(&batch, now, |_, _, _| true).and_then(|_| spool.sync())?;
+                ledger.owned();
+            }
+            Ok(spool)
+        });
+        match left {
+            Ok(spool) => self.spool = spool,
+            Err(error) => tracing::error!(%error, "the ledger's last statement is lost: an audit will say that it is missing"),
         }
     }
 

@@ -28,6 +28,8 @@ const TICK: Duration = Duration::from_millis(5);
 const CALM_TICK: Duration = Duration::from_millis(25);
 /// How often the sink may do what time asks for.
 const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
+/// What neither the sink nor the spool has taken is given to the spool again after this.
+const SPILL_EVERY: Duration = Duration::from_millis(500);
 /// A failing sink is tried again after this, then twice as long each time, up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -46,6 +48,8 @@ pub(super) struct Worker {
     in_flight: VecDeque<InFlight>,
     /// Buffers that neither the sink nor the spool has taken.
     held: Option<Vec<Taken>>,
+    /// When they are given to the spool again.
+    spill_at: Duration,
     retry_at: Duration,
     retry_wait: Duration,
     down: Option<SinkError>,
@@ -108,6 +112,7 @@ impl Worker {
             batch_id: 0,
             in_flight: VecDeque::new(),
             held: None,
+            spill_at: Duration::ZERO,
             retry_at: Duration::ZERO,
             retry_wait: RETRY_MIN,
             down: None,
@@ -163,6 +168,8 @@ impl Worker {
         self.backlog.look_for_dead(now, &self.shared.stats);
         self.sync(ending);
         self.poll_commits(now);
+        // Before all that would be given to it: a sink that is down takes nothing until it is asked.
+        let recovered = self.probe(now);
         let taken = self.take_due(now, ending);
         let worked = taken.is_some();
         if let Some(taken) = taken {
@@ -172,7 +179,7 @@ impl Worker {
         self.maintain(now, ending);
         let replayed = self.replay(now);
         self.publish();
-        worked || replayed
+        worked || replayed || recovered
     }
 
     /// Under `fsync`, makes what was accepted durable, and tells those who wait for it.
@@ -196,7 +203,7 @@ impl Worker {
     /// The buffers that are due, or those that were held back and may be tried again.
     fn take_due(&mut self, now: Now, ending: bool) -> Option<Vec<Taken>> {
         if self.held.is_some() {
-            return if now.monotonic >= self.retry_at { self.held.take() } else { None };
+            return if self.may_try_held(now) { self.held.take() } else { None };
         }
         let pending = self.shared.lanes.pending();
         if self.window_is_full() && (self.spool.is_none() || !pending.half_full) {
@@ -210,6 +217,24 @@ impl Worker {
         let taken = self.shared.lanes.take();
         self.batcher.taken();
         (!taken.is_empty()).then_some(taken)
+    }
+
+    /// What is held goes to the spool where there is one, and else to the sink, once that says that it takes records.
+    fn may_try_held(&mut self, now: Now) -> bool {
+        if self.spool.is_some() {
+            return self.down.is_none() || now.monotonic >= self.spill_at;
+        }
+        if self.down.is_none() || now.monotonic < self.retry_at {
+            return self.down.is_none();
+        }
+        // Only the write shows whether it has recovered, so that the waits grow while it fails.
+        match self.sink.probe() {
+            Ok(()) => true,
+            Err(error) => {
+                self.failed(error, now);
+                false
+            }
+        }
     }
 
     /// To the sink, or to the spool, or held.
@@ -239,15 +264,16 @@ impl Worker {
                 self.release(taken);
             }
             Some(Err(error)) => {
-                self.failed(error, now);
-                self.hold(taken);
+                self.spool_failed(error, now);
+                self.hold(taken, now);
             }
-            None => self.hold(taken),
+            None => self.hold(taken, now),
         }
     }
 
     /// What is held already is older.
-    fn hold(&mut self, taken: Vec<Taken>) {
+    fn hold(&mut self, taken: Vec<Taken>, now: Now) {
+        self.spill_at = now.monotonic + SPILL_EVERY;
         self.held.get_or_insert_default().extend(taken);
     }
 
@@ -264,14 +290,16 @@ impl Worker {
 
     /// A statement of the ledger goes the way of the records: to the sink, or to the spool.
     fn state(&mut self, now: Now, ending: bool) {
-        if self.is_down(now) && self.spool.is_none() {
+        // A statement must not be what a sink is tried with: its failure would put off the next time that the sink is asked.
+        let down = self.down.is_some();
+        if down && self.spool.is_none() {
             return;
         }
         let left = self.held.is_none() && !self.in_flight.iter().any(|batch| matches!(batch.what, What::Live(_)));
         let last = ending && left && self.shared.lanes.pending().rows == 0;
         let Some(ledger) = &mut self.ledger else { return };
         let Some(entries) = ledger.take(&self.shared.lanes, &self.shared.drops, now, last) else { return };
-        if !self.is_down(now) {
+        if !down {
             self.batch_id += 1;
             let batch = Batch { id: self.batch_id, origin: Origin::Live, chunks: vec![entries.chunk()] };
             match self.sink.write(&batch) {
@@ -410,6 +438,18 @@ impl Worker {
         self.down = Some(error);
         self.retry_at = now.monotonic + self.retry_wait;
         self.retry_wait = (self.retry_wait * 2).min(RETRY_MAX);
+    }
+
+    /// The spool's failure says nothing of a sink that is down, and must not put off its next try.
+    fn spool_failed(&mut self, error: SinkError, now: Now) {
+        if self.down.is_none() {
+            return self.failed(error, now);
+        }
+        self.shared.stats.sink_failures.fetch_add(1, Ordering::Relaxed);
+        if error.kind == SinkErrorKind::NoSpace {
+            self.shared.cause.store(Cause::NO_SPACE, Ordering::Relaxed);
+        }
+        self.shared.control.set_problem(Some(error.to_string()));
     }
 
     fn recovered(&mut self, now: Now) {

@@ -14,7 +14,7 @@ impl Worker {
     /// Gives the sink a part of what waits in segments. `true` when there is more.
     pub(super) fn replay(&mut self, now: Now) -> bool {
         if self.down.is_some() {
-            return self.probe(now);
+            return false;
         }
         if let Some(spool) = &mut self.spool
             && self.backlog.is_empty()
@@ -56,9 +56,10 @@ impl Worker {
         Ok(true)
     }
 
-    /// A sink that is down and has no batch to try it with is asked.
-    fn probe(&mut self, now: Now) -> bool {
-        if now.monotonic < self.retry_at || (self.held.is_some() && self.spool.is_none()) {
+    /// A sink that is down, and has no batch to try it with, is asked whether it takes records again.
+    pub(super) fn probe(&mut self, now: Now) -> bool {
+        let has_batch = self.held.is_some() && self.spool.is_none();
+        if self.down.is_none() || now.monotonic < self.retry_at || has_batch {
             return false;
         }
         match self.sink.probe() {

@@ -8,7 +8,9 @@ use std::fs::File;
 use std::path::Path;
 
 /// Names that librdkafka knows under two.
-const ALIASES: [(&str, &str); 6] = [
+const ALIASES: [(&str, &str); 8] = [
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("retries", "message.send.max.retries"),
     ("metadata.broker.list", "bootstrap.servers"),
     ("request.required.acks", "acks"),
     ("compression.codec", "compression.type"),
@@ -96,6 +98,11 @@ pub(crate) fn conflicts(settings: &KafkaSettings) -> Vec<String> {
                 if key.starts_with("kafka.") { format!(", or set {key} instead") } else { String::new() },
             ));
         }
+        if let Some(expected) = against_promises(known, value) {
+            let shown = Properties::shown(name, value);
+            conflicts
+                .push(format!("kafka.properties.\"{name}\"={shown:?} conflicts with predlog's promises: expected {expected}"));
+        }
         let secret = match known {
             "sasl.password" if settings.sasl.password.is_some() || settings.sasl.password_file.is_some() => "kafka.sasl.password",
             "ssl.key.password" if settings.tls.key_password.is_some() || settings.tls.key_password_file.is_some() => {
@@ -107,6 +114,23 @@ pub(crate) fn conflicts(settings: &KafkaSettings) -> Vec<String> {
             .push(format!("kafka.properties.\"{name}\"=<hidden> conflicts with {secret}, which is set too: remove one of them"));
     }
     conflicts
+}
+
+/// What is expected of a property that predlog leaves to its users, where `value` would break what it promises.
+fn against_promises(property: &str, value: &str) -> Option<&'static str> {
+    let number = value.parse::<u64>().ok();
+    match property {
+        // Records are freed by their reports.
+        "delivery.report.only.error" if value.eq_ignore_ascii_case("true") => Some("false"),
+        "transactional.id" if !value.is_empty() => {
+            Some("none: predlog writes without transactions, and an archiver leaves out duplicates")
+        }
+        // What an idempotent producer needs.
+        "max.in.flight.requests.per.connection" if number > Some(5) => Some("1 to 5"),
+        "message.send.max.retries" if number == Some(0) => Some("1 or more"),
+        "queuing.strategy" if value.eq_ignore_ascii_case("lifo") => Some("fifo"),
+        _ => None,
+    }
 }
 
 /// `-1` and `all` are one to librdkafka.
@@ -244,6 +268,29 @@ mod tests {
         assert!(conflicts[0].contains("\"acks\"=\"1\"") && conflicts[0].contains("\"all\""), "{conflicts:?}");
         assert!(conflicts[1].contains("kafka.linger") && conflicts[1].contains("\"25\""), "{conflicts:?}");
         assert_eq!(config(&settings).unwrap().get("batch.size"), Some("65536"));
+    }
+
+    #[test]
+    fn a_property_that_would_break_a_promise_is_named_with_what_is_expected() {
+        let mut settings = KafkaSettings::default();
+        let wrong = [
+            ("delivery.report.only.error", "true"),
+            ("max.in.flight", "10"),
+            ("queuing.strategy", "lifo"),
+            ("retries", "0"),
+            ("transactional.id", "x"),
+        ];
+        settings.properties.0.extend(wrong.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let found = conflicts(&settings);
+        assert_eq!(found.len(), wrong.len(), "{found:?}");
+        for (name, value) in wrong {
+            let start = format!("kafka.properties.\"{name}\"={value:?} conflicts with predlog's promises: expected ");
+            assert!(found.iter().any(|conflict| conflict.starts_with(&start)), "{name}: {found:?}");
+        }
+        let right =
+            [("max.in.flight", "5"), ("retries", "1"), ("delivery.report.only.error", "false"), ("queuing.strategy", "fifo")];
+        settings.properties.0 = right.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        assert_eq!(super::conflicts(&settings), Vec::<String>::new());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::sink::broker::flight::Mark;
 use crate::sink::broker::packing::{Pack, Packer, Place};
 use crate::sink::broker::topic::TopicTemplate;
 use rdkafka::producer::Producer as _;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -168,7 +169,7 @@ impl Messages {
                 }
                 let hash = self.hash_of(chunk.writer, seq);
                 if self.packing == Packing::Ndjson {
-                    let key = self.key_of(line).map(<[u8]>::to_vec);
+                    let key = self.key_of(line).map(Cow::into_owned);
                     let place = Place { topic, key, hash };
                     if let Some(pack) = self.packer.add(&place, self.max_payload, chunk.writer, seq, line) {
                         self.send_pack(&mut flow, pack);
@@ -248,11 +249,11 @@ impl Messages {
         Ok(())
     }
 
-    /// The text of the key as the line has it: what JSON escapes in an id stays escaped, in each try in the same way.
-    pub(super) fn key_of<'a>(&self, line: &'a [u8]) -> Option<&'a [u8]> {
+    /// The text of the key: what another producer of the same id, or name, would write.
+    pub(super) fn key_of<'a>(&self, line: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         match self.key {
-            Key::Id => raw_id(line),
-            Key::ModelName => raw_model_name(line),
+            Key::Id => raw_id(line).map(unescaped),
+            Key::ModelName => raw_model_name(line).map(unescaped),
             Key::None => None,
         }
     }
@@ -284,7 +285,7 @@ impl Messages {
         pack.marks.iter_mut().for_each(|mark| mark.index = index);
         flow.reports.flight().expect(flow.slot, 1, &pack.marks);
         let opaque = Opaque { slot: flow.slot, index, hash: pack.place.hash };
-        let message = Outgoing { payload: &pack.lines, key: pack.place.key.as_deref(), opaque };
+        let message = Outgoing { payload: &pack.lines, key: pack.place.key.as_deref().map(Cow::Borrowed), opaque };
         if self.headers {
             let headers = self.marked.headers(b"application/x-ndjson", &pack.marks);
             topic.produce_with_headers(&message, headers.as_slice(), flow.reports);
@@ -293,6 +294,15 @@ impl Messages {
         }
         self.packer.reuse(pack);
     }
+}
+
+/// A JSON string's text, of what stands between its quotes.
+fn unescaped(raw: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'\\', raw).is_none() {
+        return Cow::Borrowed(raw);
+    }
+    let text = serde_json::from_slice::<String>(&[b"\"", raw, b"\""].concat());
+    text.map_or(Cow::Borrowed(raw), |text| Cow::Owned(text.into_bytes()))
 }
 
 /// Where a run of a writer's records goes: the same number for the same run, and other runs elsewhere.
@@ -309,6 +319,13 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
     use uuid::Uuid;
+
+    #[test]
+    fn a_key_is_the_text_that_others_would_write() {
+        for (raw, text) in [("order-17", "order-17"), (r#"a\"b\\c\td"#, "a\"b\\c\td"), (r"\u00e9", "é"), ("é", "é")] {
+            assert_eq!(&*unescaped(raw.as_bytes()), text.as_bytes());
+        }
+    }
 
     #[test]
     fn a_run_stays_together_and_runs_are_spread() {

@@ -33,7 +33,7 @@ pub(crate) use sink::{Topics, topics};
 pub(crate) use sink::{check, check_registry};
 
 use super::broker::Problem;
-use super::broker::settings::Packing;
+use super::broker::settings::{HIDDEN, Packing};
 use super::broker::topic::{KAFKA, TopicTemplate};
 use settings::{Format, KafkaSettings, Key};
 
@@ -52,7 +52,9 @@ pub(crate) fn problems(settings: &KafkaSettings) -> Vec<Problem> {
         !host.is_empty() && port.parse::<u16>().is_ok() && !host.contains(['/', '@', ' '])
     };
     if !settings.brokers.split(',').all(|broker| is_broker(broker.trim())) {
-        wrong("kafka.brokers", format!("{:?}", settings.brokers), "host:port, several with commas between them".to_owned());
+        // A URL with a password is what people put here by mistake.
+        let shown = if settings.brokers.contains('@') { HIDDEN } else { &settings.brokers };
+        wrong("kafka.brokers", format!("{shown:?}"), "host:port, several with commas between them".to_owned());
     }
     if settings.packing == Packing::Ndjson && settings.key == Key::Id {
         let expected = "kafka.key = \"none\" or \"model_name\": a message of many records has no one id".to_owned();
@@ -100,5 +102,7 @@ mod tests {
         for bad in ["", "a,", "http://a:9092", "a:port", "a:70000", "user@a:1", "a b:1", ":9092"] {
             assert!(wrong(bad), "{bad}");
         }
+        let settings = KafkaSettings { brokers: "user:hunter2@a:1".to_owned(), ..KafkaSettings::default() };
+        assert!(problems(&settings).iter().all(|problem| !problem.value.contains("hunter2")));
     }
 }

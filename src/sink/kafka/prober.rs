@@ -249,7 +249,8 @@ impl Creator {
             AdminOptions::new().operation_timeout(Some(Duration::from_secs(5))).request_timeout(Some(Duration::from_secs(5)));
         let created = futures_executor::block_on(client.create_topics([&new], &options));
         self.client = Some(client);
-        let results = created.map_err(|error| explain(error.to_string()))?;
+        let results = created
+            .map_err(|error| NotCreated { why: format!("{NO_ANSWER}: {}", explain(error.to_string()).why), for_good: false })?;
         for result in results {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}

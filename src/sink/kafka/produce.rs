@@ -4,6 +4,7 @@ use super::reports::{Opaque, Reports};
 use rdkafka::bindings as sys;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer as _};
+use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
@@ -17,10 +18,10 @@ const GROUP: usize = 512;
 const UNASSIGNED: i32 = -1;
 
 /// A message, borrowed for the time of the call: librdkafka copies it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Outgoing<'a> {
     pub(super) payload: &'a [u8],
-    pub(super) key: Option<&'a [u8]>,
+    pub(super) key: Option<Cow<'a, [u8]>>,
     pub(super) opaque: Opaque,
 }
 
@@ -128,7 +129,7 @@ impl Topic {
                 let (name, value) = (header.name.to_bytes().len(), header.value.len());
                 sys::rd_kafka_header_add(list, header.name.as_ptr(), name as isize, header.value.as_ptr().cast(), value as isize);
             }
-            let key = message.key.unwrap_or_default();
+            let key = message.key.as_deref().unwrap_or_default();
             let values = [
                 value(sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_RKT, sys::rd_kafka_vu_s__bindgen_ty_1 { rkt: self.native }),
                 value(
@@ -177,8 +178,8 @@ fn native_message(message: &Outgoing<'_>) -> sys::rd_kafka_message_t {
         partition: 0,
         payload: message.payload.as_ptr().cast_mut().cast(),
         len: message.payload.len(),
-        key: message.key.map_or(ptr::null_mut(), |key| key.as_ptr().cast_mut().cast()),
-        key_len: message.key.map_or(0, <[u8]>::len),
+        key: message.key.as_deref().map_or(ptr::null_mut(), |key| key.as_ptr().cast_mut().cast()),
+        key_len: message.key.as_deref().map_or(0, <[u8]>::len),
         offset: 0,
         _private: message.opaque.to_bits() as *mut c_void,
     }

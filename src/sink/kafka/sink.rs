@@ -3,8 +3,8 @@
 use super::client;
 use super::messages::{Messages, Topics as Known};
 #[cfg(feature = "cli")]
-use super::prober::{Creator, NO_ANSWER, ask};
-use super::prober::{Missing, Prober};
+use super::prober::{Creator, ask};
+use super::prober::{Missing, NO_ANSWER, Prober};
 use super::produce::Producer;
 #[cfg(feature = "cli")]
 use super::registry::RegistrySettings;
@@ -167,8 +167,12 @@ impl Known for Asked<'_> {
     }
 
     fn has_ledger(&self, topic: &str) -> Result<Result<(), String>, String> {
-        let answer = self.prober.ledger(self.producer, topic, LEDGER_PATIENCE);
-        answer.ok_or_else(|| format!("topic={topic}: the brokers have not answered within {LEDGER_PATIENCE:?}"))
+        match self.prober.ledger(self.producer, topic, LEDGER_PATIENCE) {
+            None => Err(format!("topic={topic}: the brokers have not answered within {LEDGER_PATIENCE:?}")),
+            // That nobody has said whether it is there does not make it missing.
+            Some(Err(why)) if why.starts_with(NO_ANSWER) => Err(format!("topic={topic}: {why}")),
+            Some(there) => Ok(there),
+        }
     }
 }
 

@@ -210,8 +210,17 @@ impl Publisher {
 
     /// Where the stream cannot be made, another one may take the subject, or statements become dead letters.
     async fn ask_for_ledger(&mut self) {
-        if let Err(error) = self.ledger.ask(&self.client).await {
-            tracing::debug!(error, "the ledger has no stream of its own");
+        match self.ledger.ask_whether(&self.client).await {
+            // Nobody has said that it cannot be: the statement comes again, and with it the question.
+            None => {
+                if let Some(message) = self.waiting.pop_front() {
+                    let why = format!("subject={}: whether its stream is there is not known", message.subject);
+                    self.shared.flight().fail(message.slot, || why);
+                }
+                return;
+            }
+            Some(Err(error)) => tracing::debug!(error, "the ledger has no stream of its own"),
+            Some(Ok(())) => {}
         }
         self.ledger_asked = true;
     }

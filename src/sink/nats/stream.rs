@@ -61,8 +61,13 @@ impl Wanted {
     /// # Errors
     /// Why it takes no records of ours, and what to do.
     pub(super) async fn ask(&self, client: &Client) -> Result<(), String> {
-        let asked = tokio::time::timeout(ANSWER_WITHIN, self.look(client)).await;
-        asked.unwrap_or_else(|_| Err(format!("stream={}: no answer within {ANSWER_WITHIN:?}", self.name)))
+        let asked = self.ask_whether(client).await;
+        asked.unwrap_or_else(|| Err(format!("stream={}: no answer within {ANSWER_WITHIN:?}", self.name)))
+    }
+
+    /// As [`ask`](Self::ask); `None` when there is no answer in time.
+    pub(super) async fn ask_whether(&self, client: &Client) -> Option<Result<(), String>> {
+        tokio::time::timeout(ANSWER_WITHIN, self.look(client)).await.ok()
     }
 
     /// As [`ask`](Self::ask), but it is well when another stream takes the subjects.

@@ -32,9 +32,13 @@ impl Timestamp {
     /// # Errors
     /// Says what it was given and what it expected.
     pub fn parse(text: &str) -> Result<Self, String> {
-        text.parse::<jiff::Timestamp>()
-            .map(|at| Timestamp::from_micros(at.as_microsecond()))
-            .map_err(|_| format!("timestamp={text:?} is not RFC 3339 such as \"2026-11-23T03:34:18.123456Z\""))
+        let parsed = text.parse::<jiff::Timestamp>().ok().filter(|_| has_form(text.as_bytes()));
+        let at = parsed.ok_or_else(|| format!("timestamp={text:?} is not RFC 3339 such as \"2026-11-23T03:34:18.123456Z\""))?;
+        let micros = at.as_microsecond();
+        if !(MIN_MICROS..=MAX_MICROS).contains(&micros) {
+            return Err(format!("timestamp={text:?}: expected a time of the years 1 to 9999"));
+        }
+        Ok(Timestamp(micros))
     }
 
     /// The RFC 3339 text, always [`TIMESTAMP_LEN`] bytes, UTC, six fractional digits.
@@ -56,6 +60,17 @@ impl Timestamp {
         put2(&mut text, 24, micros % 100);
         text
     }
+}
+
+/// `YYYY-MM-DDTHH:MM:SS…` with `Z` or `±HH:MM` at its end: jiff takes more forms of ISO 8601 than other readers of RFC 3339 do.
+fn has_form(text: &[u8]) -> bool {
+    let marks = [(4, b"-"), (7, b"-"), (13, b":"), (16, b":")];
+    let zone = match text {
+        [.., b'Z' | b'z'] => true,
+        [.., b'+' | b'-', h1, _, b':', _, _] => *h1 < b'2' || text[text.len() - 4] < b'4',
+        _ => false,
+    };
+    zone && text.len() >= 20 && text[0] != b'-' && text[0] != b'+' && marks.iter().all(|(at, mark)| text[*at] == mark[0])
 }
 
 impl From<SystemTime> for Timestamp {
@@ -184,6 +199,26 @@ mod tests {
         assert_eq!(Timestamp::parse("1970-01-01T00:00:00.1234567Z").unwrap().micros(), 123_456);
         let error = Timestamp::parse("yesterday").unwrap_err();
         assert!(error.contains("yesterday") && error.contains("RFC 3339"), "{error}");
+    }
+
+    #[test]
+    fn other_forms_and_years_are_refused_not_changed() {
+        for good in ["2026-01-01 00:00:00z", "2026-01-01t00:00:00.5+23:59", "0001-01-01T00:00:00Z", "9999-12-30T00:00:00-00:00"] {
+            Timestamp::parse(good).unwrap_or_else(|error| panic!("{error}"));
+        }
+        for bad in [
+            "20260101T000000Z",
+            "2026-01-01T00Z",
+            "2026-01-01T00:00:00Z[UTC]",
+            "2026-01-01T00:00:00+25:00",
+            "2026-01-01T00:00:00+01",
+            "é",
+        ] {
+            assert!(Timestamp::parse(bad).unwrap_err().contains("RFC 3339"), "{bad}");
+        }
+        for outside in ["0000-06-01T00:00:00Z", "0001-01-01T00:00:00+00:01"] {
+            assert!(Timestamp::parse(outside).unwrap_err().contains("years 1 to 9999"), "{outside}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ const EXPORT: &str = "export/";
 
 /// The path of a sealed file relative to the store's directory, proven to be one of ours:
 /// `predictions/model_name=<escaped>/date=YYYY-MM-DD/<writer>-<first seq>-<last seq>.parquet`, or `ledger/date=…/…`, with or without `export/`
-/// before it.
+/// before it; or `predictions/…/compact-<hash>.parquet`.
 ///
 /// Only what parses is ever uploaded or deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,7 +73,9 @@ impl FromStr for Relative {
         let key = text.strip_prefix(EXPORT).unwrap_or(text);
         let parts: Vec<&str> = key.split('/').collect();
         match parts[..] {
-            ["predictions", model, date, name] if is_model(model) && is_date(date) && parse_file_name(name).is_some() => {
+            ["predictions", model, date, name]
+                if is_model(model) && is_date(date) && (parse_file_name(name).is_some() || is_compacted(name)) =>
+            {
                 Ok(Relative(text.to_owned()))
             }
             [LEDGER, date, name] if is_date(date) && parse_file_name(name).is_some() => Ok(Relative(text.to_owned())),
@@ -89,6 +91,12 @@ fn is_model(part: &str) -> bool {
     // Control characters of ASCII are escaped in our names, and object stores do not take them.
     part.len() <= MAX_COMPONENT_BYTES
         && part.strip_prefix("model_name=").is_some_and(|name| !name.is_empty() && !name.contains(|c: char| c.is_ascii_control()))
+}
+
+/// What `predlog compact` made of files that were uploaded: it ages as they did.
+fn is_compacted(name: &str) -> bool {
+    let hash = name.strip_prefix("compact-").and_then(|rest| rest.strip_suffix(".parquet"));
+    hash.is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
 }
 
 fn is_date(part: &str) -> bool {
@@ -154,7 +162,14 @@ impl Outbox {
         // Unique among threads and processes; never parsed as a marker, as it starts with a dot.
         let temporary = self.markers.join(format!(".{name}.{}", uuid::Uuid::now_v7()));
         let written = (|| {
-            let mut file = File::create_new(&temporary)?;
+            let mut file = match File::create_new(&temporary) {
+                // The whole directory was deleted, as people do; what comes is published in a new one.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    fs::create_dir_all(&self.markers)?;
+                    File::create_new(&temporary)?
+                }
+                made => made?,
+            };
             file.write_all(relative.as_str().as_bytes())?;
             if self.durable {
                 file.sync_all()?;

@@ -24,7 +24,11 @@ fn only_our_own_paths_parse() {
         let export: Relative = format!("export/{path}").parse().unwrap();
         assert!(export.is_export() && export.key() == path && export.file_name() == NAME);
     }
+    let compacted = "predictions/model_name=a/date=2026-11-23/compact-f1f0a9c3d4e5b607.parquet";
+    assert_eq!(compacted.parse::<Relative>().unwrap().key(), compacted);
     for bad in [
+        compacted.replace("f1f0", "../"),
+        compacted.replace("f1f0", ""),
         format!("/predictions/model_name=a/date=2026-11-23/{NAME}"),
         format!("predictions/model_name=../date=2026-11-23/../{NAME}"),
         format!("predictions/../date=2026-11-23/{NAME}"),

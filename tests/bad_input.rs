@@ -69,6 +69,7 @@ fn refused() -> Vec<(String, &'static str)> {
         (with("latency_ms", "\"fast\""), "latency_ms=\"fast\": expected a number"),
         (with("latency_ms", "1e400"), "latency_ms=1e400: expected a number"),
         (with("sample_weight", "[1]"), "sample_weight=[1]: expected a number"),
+        (with("row_index", "9223372036854775808"), "row_index=9223372036854775808: expected at most 9223372036854775807"),
         (with("status_code", "99"), "status_code=99: expected an HTTP status"),
         (with("status_code", "70000"), "status_code=70000: expected an HTTP status"),
         (with("row_index", "-1"), "row_index=-1: expected a whole number"),

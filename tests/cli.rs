@@ -43,8 +43,12 @@ struct Serving {
 impl Serving {
     fn start(dir: &Path, settings: &[(&str, &str)]) -> Self {
         let mut command = predlog(&["serve", "--addr", "127.0.0.1:0", "--dir", dir.to_str().unwrap()]);
-        command.envs(settings.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        command.envs(settings.iter().copied());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let errors = BufReader::new(child.stderr.take().unwrap());
         let mut greeting = String::new();
@@ -88,6 +92,13 @@ impl Drop for Serving {
     }
 }
 
+/// A server whose data directory is `store`, below the working directory `dir`: a path without a parent.
+fn serve_below(dir: &Path, store: &str) -> Serving {
+    let mut command = predlog(&["serve", "--addr", "127.0.0.1:0", "--dir", store]);
+    command.current_dir(dir).env("PREDLOG_DIRECT__STORE", "parquet");
+    Serving::spawn(command)
+}
+
 fn count(db: &Path) -> i64 {
     Connection::open(db).and_then(|db| db.query_row("select count(*) from predictions", [], |row| row.get(0))).unwrap_or(0)
 }
@@ -128,6 +139,43 @@ fn what_is_printed_at_the_start_works_and_a_signal_loses_nothing() {
     let (status, rest) = serving.end();
     assert!(status.success() && rest.contains("stopped: accepted=2 delivered=2 on_disk=0 dropped=0"), "{status} {rest}");
     assert_eq!(count(&db), 2);
+}
+
+/// Files below `dir` whose name ends so.
+fn files(dir: &Path, ending: &str) -> usize {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .map(|path| if path.is_dir() { files(&path, ending) } else { usize::from(path.to_str().unwrap().ends_with(ending)) })
+        .sum()
+}
+
+#[test]
+fn a_parquet_store_in_a_path_without_a_parent_leaves_nothing_in_its_spool() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut serving = serve_below(dir.path(), "store");
+    let row = r#"{"model_name":"wine","inputs":{"alcohol":9.4},"outputs":{}}"#;
+    assert!(serving.post(row).contains("\"accepted\":1"));
+    serving.signal(Signal::TERM);
+    let (status, rest) = serving.end();
+    assert!(status.success() && rest.contains("accepted=1 delivered=1 on_disk=0 dropped=0"), "{status} {rest}");
+    let store = dir.path().join("store");
+    let found = ["predictions", "ledger", "writers"]
+        .map(|part| files(&store.join(part), if part == "writers" { ".zst" } else { ".parquet" }));
+    assert_eq!((found[0], found[2]), (1, 0));
+    assert!(found[1] > 0, "its ledger is finished too");
+}
+
+#[test]
+fn a_parquet_store_that_was_deleted_under_the_server_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut serving = serve_below(dir.path(), "store");
+    std::fs::remove_dir_all(dir.path().join("store/outbox")).unwrap();
+    assert!(serving.post(r#"{"model_name":"wine","inputs":{"alcohol":9.4},"outputs":{}}"#).contains("\"accepted\":1"));
+    serving.signal(Signal::TERM);
+    let (status, rest) = serving.end();
+    assert!(status.success() && rest.contains("delivered=1 on_disk=0"), "{status} {rest}");
+    assert_eq!(files(&dir.path().join("store/predictions"), ".parquet"), 1);
 }
 
 #[test]

@@ -22,13 +22,18 @@ fn blocks(language: &str) -> Vec<&'static str> {
 
 fn log_wines(dir: &Path, store: &str) {
     let config = format!("[direct]\nstore = {store:?}\ndir = {:?}", dir.join("predlog-data"));
-    let (logger, guard) = Logger::open(&Config::from_toml(&config).unwrap()).unwrap();
-    for alcohol in [9.4, 11.25] {
-        let (inputs, outputs) = (json!({"alcohol": alcohol, "ph": 3.51}), json!({"quality": alcohol / 2.0}));
-        assert!(matches!(logger.log(Prediction::new("wine", "1", &inputs, &outputs)), predlog::Outcome::Accepted { .. }));
+    // Another model comes first, and the feature that is read later than the others: each run has files of its own.
+    for (model, inputs, quality) in [
+        ("churn", json!({"age": 40}), 1.0),
+        ("wine", json!({"ph": 3.51}), 4.7),
+        ("wine", json!({"alcohol": 11.25, "ph": 3.51}), 5.625),
+    ] {
+        let (logger, guard) = Logger::open(&Config::from_toml(&config).unwrap()).unwrap();
+        let outputs = json!({"quality": quality});
+        assert!(matches!(logger.log(Prediction::new(model, "1", &inputs, &outputs)), predlog::Outcome::Accepted { .. }));
+        let report = guard.shutdown(Duration::from_secs(20));
+        assert_eq!(report.delivered, 1, "{report:?}");
     }
-    let report = guard.shutdown(Duration::from_secs(20));
-    assert_eq!(report.delivered, 2, "{report:?}");
 }
 
 #[test]
@@ -85,12 +90,12 @@ fn its_sql_reads_the_sqlite_store() {
     log_wines(dir.path(), "sqlite");
     let db = rusqlite::Connection::open(dir.path().join("predlog-data/predictions.db")).unwrap();
     let printed = README.split("predictions.db '").nth(1).unwrap().split('\'').next().unwrap();
-    for query in [printed, blocks("sql")[0]] {
+    for (query, rows) in [(printed, 3), (blocks("sql")[0], 2)] {
         let mut statement = db.prepare(query).unwrap();
-        assert_eq!(statement.query_map([], |_| Ok(())).unwrap().count(), 2, "{query}");
+        assert_eq!(statement.query_map([], |_| Ok(())).unwrap().count(), rows, "{query}");
     }
-    let quality: f64 = db.query_row(blocks("sql")[0], [], |row| row.get("quality")).unwrap();
-    assert_eq!(quality, 11.25 / 2.0);
+    let newest: (f64, f64) = db.query_row(blocks("sql")[0], [], |row| Ok((row.get("alcohol")?, row.get("quality")?))).unwrap();
+    assert_eq!(newest, (11.25, 5.625));
 }
 
 #[tokio::test]
@@ -138,6 +143,8 @@ fn its_python_reads_the_parquet_store() {
         let mut command = python(file.to_str().unwrap());
         command.current_dir(dir.path());
         let printed = output(command);
-        assert!(printed.contains("11.25") && printed.contains("5.625"), "{script}\n{printed}");
+        for value in ["11.25", "5.625", "4.7"] {
+            assert!(printed.contains(value), "{value}: {script}\n{printed}");
+        }
     }
 }

@@ -36,7 +36,7 @@ struct Where {
     /// The Delta table: s3://… (gs://, az://, file:///)
     #[arg(long, value_name = "URL")]
     table: Option<String>,
-    /// The directory or prefix with predictions/model_name=…/date=…/*.parquet
+    /// The directory, or the URL of the prefix, with predictions/model_name=…/date=…/*.parquet
     #[arg(long, value_name = "URL")]
     files: Option<String>,
 }
@@ -72,8 +72,11 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut config = Config::load(arguments.config.as_deref())?;
     let Where { table, files } = arguments.place;
     let is_table = table.is_some();
-    config.upload.url = table.or(files);
-    config.validate()?;
+    let option = if is_table { "--table" } else { "--files" };
+    let place = table.or(files).unwrap_or_default();
+    config.upload.url = Some(as_url(&place).map_err(|why| Error::new(ErrorKind::Config, format!("{option}={place:?}: {why}")))?);
+    let wrong = |why: String| Error::new(ErrorKind::Config, format!("{option}: {}", why.replace("upload.url=", "")));
+    config.upload.validate().map_err(wrong)?;
     let options = CompactOptions {
         partitions: arguments.partition.into_iter().collect(),
         target_bytes: arguments.target_size.as_u64(),
@@ -96,6 +99,16 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         return Ok(ExitCode::from(FAILED));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A directory's path is as good as its URL.
+fn as_url(place: &str) -> Result<String, String> {
+    if place.contains("://") {
+        return Ok(place.to_owned());
+    }
+    let expected = "expected a directory that is there, or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix";
+    let path = std::fs::canonicalize(place).map_err(|error| format!("{error}; {expected}"))?;
+    url::Url::from_directory_path(path).map(String::from).map_err(|()| expected.to_owned())
 }
 
 fn table_report(

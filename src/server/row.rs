@@ -177,7 +177,7 @@ impl<'a> Fields<'a> {
             id,
             timestamp,
             request_id: self.text("request_id", MAX_TEXT_BYTES)?,
-            row_index: self.read("row_index", "a whole number, not negative")?,
+            row_index: self.row_index()?,
             status_code,
             error: self.text("error", usize::MAX)?,
             latency_ms: self.read("latency_ms", "a number of milliseconds")?,
@@ -185,6 +185,14 @@ impl<'a> Fields<'a> {
             metadata: self.metadata()?,
             traceparent: self.text("traceparent", MAX_TEXT_BYTES)?,
         })
+    }
+
+    fn row_index(&self) -> Result<Option<u64>, String> {
+        let row_index: Option<u64> = self.read("row_index", "a whole number, not negative")?;
+        match row_index.filter(|index| i64::try_from(*index).is_err()) {
+            Some(index) => Err(format!("row_index={index}: expected at most {}, the largest of its column", i64::MAX)),
+            None => Ok(row_index),
+        }
     }
 
     /// The actual values, where the row has them in place of inputs and outputs.

@@ -125,3 +125,17 @@ fn models_and_features_past_the_limits_are_stored_without_columns() {
     store(&mut sink, 2, &lines(303, vec![line(writer(1), 303, AT, "wide", "{\"new\":1}", "{}")]));
     assert!(conn.prepare("SELECT new FROM model_wide").is_err());
 }
+
+#[test]
+fn half_a_surrogate_pair_spoils_no_other_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(dir.path());
+    let inputs = [r#"{"s":"ok"}"#, r#"{"s":"a\ud800b"}"#, r#"{"s":"\uD83D\uDE00"}"#, "{\"s\":\"\u{fffd}\"}", r#"{"s":1.5}"#];
+    let lined = inputs.iter().enumerate().map(|(seq, inputs)| line(writer(1), seq as u64, AT, "m", inputs, "{}"));
+    store(&mut sink, 1, &lines(0, lined.collect()));
+    let conn = connect(dir.path());
+    let mut select = conn.prepare("SELECT s FROM model_m ORDER BY seq").unwrap();
+    let shown: Vec<Value> = select.query_map([], |row| row.get(0)).unwrap().map(|row| row.expect("UTF-8")).collect();
+    let text = |text: &str| Text(text.to_owned());
+    assert_eq!(shown, [text("ok"), text(r#""a\ud800b""#), text("\u{1F600}"), text("\u{fffd}"), Real(1.5)]);
+}

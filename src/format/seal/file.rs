@@ -205,8 +205,12 @@ impl Files {
 
     /// Flushes the directories from each file up to the root: a rename lasts only with its directory, and that one only with its parent.
     fn sync_directories(&self) -> Result<(), SealError> {
-        let mut directories: Vec<&Path> =
-            self.complete.iter().flat_map(|(_, file)| file.path.ancestors().skip(1).take(4)).collect();
+        // Above the root nothing was made here, and there may be nothing that this process may open.
+        let mut directories: Vec<&Path> = self
+            .complete
+            .iter()
+            .flat_map(|(_, file)| file.path.ancestors().skip(1).take_while(|path| path.starts_with(&self.root)))
+            .collect();
         directories.sort_unstable_by_key(|path| std::cmp::Reverse(path.components().count()));
         directories.dedup();
         for directory in directories {

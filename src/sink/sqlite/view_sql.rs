@@ -133,7 +133,13 @@ fn expression(field: usize, keys: &[&str]) -> String {
     let json = if field == INPUTS { "inputs" } else { "outputs" };
     match keys {
         [key] if key.as_bytes() == WHOLE => format!("CASE json_type({json}) WHEN 'object' THEN NULL ELSE {json} ->> '$' END"),
-        [key] if !key.contains('\\') => format!("{json} ->> {}", literal(&format!("$.{key}"))),
+        [key] if !key.contains('\\') => {
+            let path = literal(&format!("$.{key}"));
+            // Half a surrogate pair is JSON, but no text: SQLite would give out bytes that are no UTF-8, and programs then fail at the whole query. GLOB sees
+            // each as U+FFFD. Such a value is shown as its JSON.
+            let broken = format!("{json} ->> {path} GLOB '*\u{fffd}*' AND (instr({json}, '\\ud') OR instr({json}, '\\uD'))");
+            format!("CASE WHEN {broken} THEN {json} -> {path} ELSE {json} ->> {path} END")
+        }
         // Paths compare a key as it is written (and SQLite's versions differ in how); json_each gives its text.
         _ => {
             let name = keys.first().map(|key| name_of(key)).unwrap_or_default();

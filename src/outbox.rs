@@ -152,7 +152,7 @@ impl Outbox {
     pub fn announce(&self, relative: &Relative) -> io::Result<()> {
         let name = relative.marker();
         // Unique among threads and processes; never parsed as a marker, as it starts with a dot.
-        let temporary = self.markers.join(format!(".{name}.{}", uuid::Uuid::now_v7()));
+        let temporary = self.markers.join(format!(".{name}.{}", crate::unique::uuid()));
         let written = (|| {
             let mut file = File::create_new(&temporary)?;
             file.write_all(relative.as_str().as_bytes())?;

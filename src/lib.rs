@@ -41,6 +41,7 @@ pub mod ship;
 pub mod sink;
 pub(crate) mod spool;
 pub mod stats;
+mod unique;
 
 pub use config::Config;
 pub use error::{Error, ErrorKind};

@@ -160,7 +160,7 @@ impl Outbox {
     pub fn announce(&self, relative: &Relative) -> io::Result<()> {
         let name = relative.marker();
         // Unique among threads and processes; never parsed as a marker, as it starts with a dot.
-        let temporary = self.markers.join(format!(".{name}.{}", uuid::Uuid::now_v7()));
+        let temporary = self.markers.join(format!(".{name}.{}", crate::unique::uuid()));
         let written = (|| {
             let mut file = match File::create_new(&temporary) {
                 // The whole directory was deleted, as people do; what comes is published in a new one.

@@ -112,6 +112,7 @@ fn position(name: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
     if let Some(found) = interned.iter().position(|known| known.as_ptr() == name.as_ptr()) {
         return Ok(Some(found));
     }
-    let name = name.cast::<PyString>()?.to_cow()?;
+    // A name with lone surrogates is none of them.
+    let Ok(name) = name.cast::<PyString>()?.to_str() else { return Ok(None) };
     Ok((0..ARGUMENTS).find(|&at| text(at) == name))
 }

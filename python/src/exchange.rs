@@ -109,7 +109,7 @@ impl Exchange {
             }
             std::mem::replace(&mut *seen, Seen { logged: true, ..Seen::default() })
         };
-        if seen.is_of_another(scope, route) {
+        if Seen::is_of_another(scope, route) {
             return Ok(());
         }
         let headers = get(scope, intern!(py, "headers")).map(|headers| Headers::read(&headers)).unwrap_or_default();
@@ -137,9 +137,9 @@ impl Exchange {
 
 impl Seen {
     /// Of two routes that fit a path, the application knows which one it took.
-    fn is_of_another(&self, scope: &Bound<'_, PyAny>, route: &str) -> bool {
+    fn is_of_another(scope: &Bound<'_, PyAny>, route: &str) -> bool {
         let taken = get(scope, intern!(scope.py(), "route")).and_then(|route| route.getattr("path").ok());
-        taken.and_then(|path| path.extract::<String>().ok()).is_some_and(|path| !route.ends_with(&path))
+        taken.and_then(|path| path.extract::<String>().ok()).is_some_and(|path| differ(route, &path))
     }
 
     /// The JSON body, or else the query.
@@ -219,6 +219,22 @@ impl Headers {
     fn is_json(&self) -> bool {
         self.content_type.as_deref().is_some_and(|kind| kind.to_ascii_lowercase().windows(4).any(|part| part == b"json"))
     }
+}
+
+/// Whether `taken`, a route of the application that fits the path which was asked for, stands for less than `route`, which fits it too: it has a text where
+/// `route` has a parameter. How parameters are called and converted is each one's own. Behind a mount `taken` lacks what stands before it.
+fn differ(route: &str, taken: &str) -> bool {
+    let is_parameter = |part: &str| part.contains('{');
+    for (wanted, found) in route.rsplit('/').zip(taken.trim_start_matches('/').rsplit('/')) {
+        if is_parameter(wanted) && !is_parameter(found) {
+            return true;
+        }
+        if wanted.ends_with(":path}") || found.ends_with(":path}") {
+            // It stands for any number of parts: those before it have no counterparts.
+            return false;
+        }
+    }
+    false
 }
 
 /// The bytes of a message.

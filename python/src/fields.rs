@@ -3,7 +3,7 @@
 use crate::encode::Context;
 use predlog::Prediction;
 use predlog::clock::Timestamp;
-use predlog::record::actuals_of;
+use predlog::record::{MAX_TEXT_BYTES, actuals_of};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -105,11 +105,11 @@ impl<'a> Fields<'a> {
             model_name: context.text(given.model_name)?,
             model_version: text(named.model_version)?,
             id: text(named.id)?,
-            request_id: text(named.request_id)?,
             error: text(named.error)?,
-            traceparent: text(named.traceparent)?,
             ..Fields::default()
         };
+        fields.request_id = fields.short("request_id", text(named.request_id)?, context);
+        fields.traceparent = fields.short("traceparent", text(named.traceparent)?, context);
         fields.timestamp = fields.fit("timestamp", named.timestamp, "a datetime or seconds since 1970", context, time)?;
         fields.row_index = fields.fit("row_index", named.row_index, "an int from 0", context, |object| object.extract().ok())?;
         fields.status_code =
@@ -127,6 +127,17 @@ impl<'a> Fields<'a> {
             fields.add(others, context)?;
         }
         Ok(fields)
+    }
+
+    /// A text that a client has chosen, in a header: the record is not lost for its length, nor does `strict` raise for it.
+    fn short(&mut self, name: &str, text: Option<Cow<'a, str>>, context: &Context<'_>) -> Option<Cow<'a, str>> {
+        let text = text?;
+        if text.len() <= MAX_TEXT_BYTES {
+            return Some(text);
+        }
+        context.as_text.set(context.as_text.get() + 1);
+        self.metadata.push((name.to_owned(), text.into_owned()));
+        None
     }
 
     fn fit<'py, T>(

@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyString};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A fork waits so long for what is still to be delivered; the rest is on disk, and the next logger delivers it.
@@ -27,18 +27,24 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A fork is under way: no logger may be opened, as its thread would not be there in the child.
 static FORKING: AtomicBool = AtomicBool::new(false);
+/// Loggers that are being opened, detached from Python: a fork waits for them. It is changed, and compared with [`FORKING`], while attached.
+static OPENING: AtomicU32 = AtomicU32::new(0);
 
 #[pyclass(subclass, weakref, frozen, name = "Logger", module = "predlog._native")]
 pub(crate) struct Logger {
     config: Config,
     strict: bool,
     as_text: AtomicU64,
+    /// Python's log has why it cannot be opened.
+    told: AtomicBool,
     state: Mutex<State>,
 }
 
 /// Locked for a copy only, and never while Python code runs.
 struct State {
     open: Option<(Arc<predlog::Logger>, Guard)>,
+    /// A thread is about to open it.
+    opening: bool,
     /// By the caller, for good.
     closed: bool,
     /// Of the loggers that ended for a fork.
@@ -57,8 +63,8 @@ impl Logger {
         strict: bool,
     ) -> PyResult<Self> {
         let config = Config::from_sources(name.zip(text), variables).map_err(to_python)?;
-        let state = Mutex::new(State { open: None, closed: false, past: Report::default() });
-        let logger = Logger { config, strict, as_text: AtomicU64::new(0), state };
+        let state = Mutex::new(State { open: None, opening: false, closed: false, past: Report::default() });
+        let logger = Logger { config, strict, as_text: AtomicU64::new(0), told: AtomicBool::new(false), state };
         logger.current(py)?;
         Ok(logger)
     }
@@ -157,7 +163,8 @@ impl Logger {
 
     /// The child starts with no records of its own.
     fn _after_fork_in_child(&self) {
-        self.state.lock().past = Report::default();
+        let mut state = self.state.lock();
+        (state.past, state.opening) = (Report::default(), false);
         self.as_text.store(0, Ordering::Relaxed);
     }
 }
@@ -203,7 +210,7 @@ impl Logger {
         prediction: Prediction<'_, I, O>,
     ) -> predlog::Outcome {
         for _ in 0..TRIES {
-            let Some(logger) = self.current(py).ok().flatten() else { break };
+            let Some(logger) = self.current_or_tell(py) else { break };
             match logger.log_around(prediction, &|wait| py.detach(wait)) {
                 predlog::Outcome::Dropped(DropReason::Closed) => {}
                 outcome => return outcome,
@@ -222,7 +229,7 @@ impl Logger {
     ) -> predlog::Outcome {
         for _ in 0..TRIES {
             if open.is_none() {
-                *open = Python::attach(|py| self.current(py).ok().flatten());
+                *open = Python::attach(|py| self.current_or_tell(py));
             }
             let Some(logger) = open else { break };
             match logger.log_until(prediction, deadline) {
@@ -248,25 +255,57 @@ impl Logger {
         self.reopen(py)
     }
 
+    /// The same; why there is none is in Python's log, once until there is one again.
+    #[inline]
+    fn current_or_tell(&self, py: Python<'_>) -> Option<Arc<predlog::Logger>> {
+        self.current(py).unwrap_or_else(|error| {
+            if !self.told.swap(true, Ordering::Relaxed) {
+                tell(py, &error);
+            }
+            None
+        })
+    }
+
     #[cold]
     fn reopen(&self, py: Python<'_>) -> PyResult<Option<Arc<predlog::Logger>>> {
         let until = Instant::now() + FORK_WAIT;
-        while FORKING.load(Ordering::Acquire) && Instant::now() < until {
+        loop {
+            {
+                let mut state = self.state.lock();
+                if state.closed || state.open.is_some() {
+                    return Ok(state.open.as_ref().map(|(logger, _)| Arc::clone(logger)));
+                }
+                // Attached to Python: no fork begins between the look at it and the count.
+                if !state.opening && !FORKING.load(Ordering::Acquire) {
+                    state.opening = true;
+                    OPENING.fetch_add(1, Ordering::AcqRel);
+                    break;
+                }
+            }
+            if Instant::now() >= until {
+                return Err(PyRuntimeError::new_err("a fork, or another thread that opens the logger, is still under way"));
+            }
             py.detach(|| std::thread::sleep(Duration::from_millis(1)));
         }
-        if FORKING.load(Ordering::Acquire) {
-            return Err(PyRuntimeError::new_err("a fork is under way"));
-        }
+        // Files and databases are waited for: meanwhile other threads run. What is wrong for a moment only is not wrong the second time.
+        let open = || predlog::Logger::open(&self.config);
+        let opened = py.detach(|| open().or_else(|error| if is_config(&error) { Err(error) } else { open() }));
         let mut state = self.state.lock();
-        if state.closed {
+        state.opening = false;
+        OPENING.fetch_sub(1, Ordering::AcqRel);
+        let (logger, guard) = opened.map_err(to_python)?;
+        let logger = Arc::new(logger);
+        state.open = Some((Arc::clone(&logger), guard));
+        let closed = state.closed;
+        drop(state);
+        self.told.store(false, Ordering::Relaxed);
+        if closed {
+            // Somebody has closed it meanwhile, and found nothing to end.
+            drop(logger);
+            self.end(py, FORK_DEADLINE);
             return Ok(None);
         }
-        // Attached to Python all the while, so that no fork falls into it and no other thread opens a second one.
-        if state.open.is_none() {
-            let (logger, guard) = predlog::Logger::open(&self.config).map_err(to_python)?;
-            state.open = Some((Arc::new(logger), guard));
-        }
-        Ok(state.open.as_ref().map(|(logger, _)| Arc::clone(logger)))
+        Ok(Some(logger))
     }
 
     fn end(&self, py: Python<'_>, timeout: Duration) {
@@ -285,13 +324,26 @@ impl Logger {
     }
 }
 
-/// Marks the begin and the end of a fork; `child` in the child.
+/// Marks the begin and the end of a fork; `child` in the child. The begin waits until no logger is being opened: its thread would not be in the child, which
+/// would keep its files open.
 #[pyfunction]
-pub(crate) fn forking(under_way: bool, child: bool) {
+pub(crate) fn forking(py: Python<'_>, under_way: bool, child: bool) {
     if child {
         predlog::Logger::after_fork_in_child();
+        OPENING.store(0, Ordering::Release);
     }
     FORKING.store(under_way, Ordering::Release);
+    let until = Instant::now() + FORK_DEADLINE;
+    while under_way && OPENING.load(Ordering::Acquire) > 0 && Instant::now() < until {
+        py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+    }
+}
+
+/// Says in Python's log why nothing is logged. Whatever its handlers raise is nothing to the caller.
+fn tell(py: Python<'_>, error: &PyErr) {
+    let log = || py.import("logging")?.call_method1("getLogger", ("predlog",));
+    let message = "predictions are dropped, as the logger cannot be opened: %s";
+    _ = log().and_then(|log| log.call_method1("error", (message, error.value(py))));
 }
 
 fn converter(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
@@ -304,9 +356,10 @@ fn seconds(timeout: f64) -> PyResult<Duration> {
         .map_err(|_| PyValueError::new_err(format!("timeout={timeout}: expected seconds, from 0; pass a number such as 5.0")))
 }
 
+fn is_config(error: &predlog::Error) -> bool {
+    matches!(error.kind(), predlog::ErrorKind::Config)
+}
+
 fn to_python(error: predlog::Error) -> PyErr {
-    match error.kind() {
-        predlog::ErrorKind::Config => PyValueError::new_err(error.to_string()),
-        _ => PyRuntimeError::new_err(error.to_string()),
-    }
+    if is_config(&error) { PyValueError::new_err(error.to_string()) } else { PyRuntimeError::new_err(error.to_string()) }
 }

@@ -64,6 +64,12 @@ CASES: dict[str, tuple[Any, Any]] = {
 }
 
 
+def test_a_keyword_with_a_lone_surrogate_is_metadata(store: Store) -> None:
+    with store.logger() as logger:
+        assert logger.log("m", 1, 2, **{"\ud800": 1})
+    assert store.rows()[0]["metadata"] == {"\\ud800": "1"}
+
+
 def test_json_that_is_encoded_already_is_kept_to_the_letter(store: Store) -> None:
     body = b' { "a" : 1.50, "b": [1e400, 123456789012345678901234567890], "a": "\\ud83d\\ude00" } \n'
     deep = b"[" * 100_000 + b"]" * 100_000

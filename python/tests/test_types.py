@@ -8,6 +8,7 @@ import datetime
 import decimal
 import enum
 import pathlib
+import types
 import uuid
 from typing import Any
 
@@ -17,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pydantic
 import pytest
+import scipy.sparse
 from conftest import Store
 
 import predlog
@@ -66,6 +68,38 @@ class Numbers(pydantic.RootModel[list[int]]):
     pass
 
 
+class Tensor:
+    """What torch's has: `size()` is a method."""
+
+    dtype = property(lambda self: "torch.float32")
+
+    def __init__(self, numbers: list[float]) -> None:
+        self.numbers = np.array(numbers)
+
+    def size(self) -> Any:
+        return self.numbers.shape
+
+    def numel(self) -> int:
+        return self.numbers.size
+
+    def tolist(self) -> Any:
+        return self.numbers.tolist()
+
+    def detach(self) -> Tensor:
+        return self
+
+    numpy = cpu = detach
+
+
+class EagerTensor:
+    """What tensorflow's has: no `tolist`, no `detach`."""
+
+    dtype = property(lambda self: "tf.float32")
+
+    def numpy(self) -> Any:
+        return np.array([1.5, 2.0])
+
+
 Point = collections.namedtuple("Point", "x y")
 RECORDS = np.array([(1, 0.5), (2, 1.5)], dtype=[("a", "i4"), ("b", "f8")])
 
@@ -89,6 +123,12 @@ CASES: dict[str, tuple[Any, Any]] = {
     "objects": (np.array([{"a": 1}, None, "x"], dtype=object), [{"a": 1}, None, "x"]),
     "text": (np.array(["é", "b"]), ["é", "b"]),
     "numpy times": ([np.datetime64("2026-01-02", "D"), np.datetime64("NaT"), np.timedelta64(1500, "ms")], ["2026-01-02T00:00:00.000000", None, 1.5]),
+    "numpy times without a time": (np.array([1_500_000_000, "NaT"], "m8[ns]"), [1.5, None]),
+    "numpy records of times": (np.array([("2026-01-02", 1_500_000_000)], [("t", "M8[ns]"), ("d", "m8[ns]")]), [{"t": "2026-01-02T00:00:00.000000", "d": 1.5}]),
+    "masked": ([np.ma.array([1.5, 2.0], mask=[False, True]), np.ma.array(["2026-01-02"] * 2, "M8[D]", mask=[False, True])], [[1.5, None], ["2026-01-02T00:00:00.000000", None]]),
+    "tensors": ([Tensor([1.0, 2.5]), EagerTensor()], [[1.0, 2.5], [1.5, 2.0]]),
+    "a row with one name twice": (pd.DataFrame([[1, 2]], columns=["a", "a"]).iloc[0], {"a": 1, "a.1": 2}),
+    "a row with levels": (pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")])).iloc[0], {"a.x": 1, "a.y": 2}),
     "missing": ([pd.NA, pd.NaT, float("nan")], [None, None, "NaN"]),
     "pandas times": ([pd.Timestamp("2026-01-02", tz="UTC"), pd.Timedelta(seconds=2)], ["2026-01-02T00:00:00+00:00", 2.0]),
     "an index of times": (pd.DatetimeIndex(["2026-01-02", None], tz="UTC"), ["2026-01-02T00:00:00+00:00", None]),
@@ -158,6 +198,12 @@ BATCHES: dict[str, tuple[Any, list[Any]]] = {
     "polars objects": (pl.DataFrame({"o": pl.Series([Point(1, 2)], dtype=pl.Object)}), [{"o": {"x": 1, "y": 2}}]),
     "dicts": ([{"a": 1}, {"b": Point(1, 2)}], [{"a": 1}, {"b": {"x": 1, "y": 2}}]),
     "nothing": (pd.DataFrame({"a": []}), []),
+    "masked": (np.ma.array([[1.5, 2.0], [3.0, 4.0]], mask=[[False, True], [False, False]]), [[1.5, None], [3.0, 4.0]]),
+    "masked, but nothing is": (np.ma.array([1, 2]), [1, 2]),
+    "masked records": (np.ma.array([(1, 0.5)], [("a", "i4"), ("b", "f8")], mask=[(True, False)]), [{"a": None, "b": 0.5}]),
+    "durations of NumPy": (np.array([1_500_000_000, "NaT"], "m8[ns]"), [1.5, None]),
+    "records of times": (np.array([("2026-01-02", 1_500_000_000)], [("t", "M8[ns]"), ("d", "m8[ns]")]), [{"t": "2026-01-02T00:00:00.000000", "d": 1.5}]),
+    "extension types of Arrow": (pa.table({"u": pa.array([uuid.UUID(int=7).bytes], pa.uuid())}), [{"u": str(uuid.UUID(int=7))}]),
 }
 
 
@@ -170,11 +216,30 @@ def test_a_batch(store: Store, name: str) -> None:
     assert [row["inputs"] for row in rows] == expected
 
 
-def test_what_has_no_rows_is_one_record(store: Store) -> None:
+def test_periods_and_intervals_are_their_text(store: Store) -> None:
+    frame = pd.DataFrame({"p": pd.period_range("2026-01", periods=1, freq="M"), "i": pd.interval_range(0, 1)})
     with store.logger() as logger:
-        for values in (pl.DataFrame({"a": [1]}).lazy(), 5, np.array(1.5), "text", {"a": [1, 2]}, None, (n for n in [1])):
+        assert logger.log_batch(frame, model_name="m") == 1
+        assert logger.log("m", frame, None)
+    batch, single = (row["inputs"] for row in store.rows())
+    assert [batch] == single == [{"p": "2026-01", "i": "(0, 1]"}]
+
+
+def test_what_has_no_rows_is_one_record(store: Store) -> None:
+    one_dimension = scipy.sparse.coo_array(np.array([1.0, 0.0, 2.0]))
+    odd = [{1, 2}, collections.deque([1, 2]), {"a": 1}.values(), collections.UserDict(a=1), types.MappingProxyType({"a": 1}), one_dimension]
+    with store.logger() as logger:
+        for values in (pl.DataFrame({"a": [1]}).lazy(), 5, np.array(1.5), "text", {"a": [1, 2]}, None, (n for n in [1]), *odd):
             assert logger.log_batch(values, model_name="m") == 1
-    assert len(store.rows()) == 7
+    assert len(store.rows()) == 7 + len(odd)
+
+
+@pytest.mark.parametrize("height", [1, 2, 3])
+def test_a_dict_of_outputs_has_no_rows(store: Store, height: int) -> None:
+    outputs = {"score": [0] * height, "label": [1] * height}
+    with store.logger() as logger:
+        assert logger.log_batch(pd.DataFrame({"a": [1] * height}), outputs, model_name="m") == 1
+    assert [row["outputs"] for row in store.rows()] == [outputs]
 
 
 def test_answers_can_be_kept(store: Store) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import logging
+import pickle
 import runpy
 import subprocess
 import sys
@@ -10,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import flask
+import joblib
 import numpy as np
 import pandas as pd
 import pydantic
@@ -194,6 +199,44 @@ def test_a_wrapped_model(store: Store) -> None:
     assert set(rows[0]["inputs"]) == set(frame.columns)
     assert len(rows[3]["outputs"]) == 3
     assert rows[6]["error"].startswith("ValueError")
+
+
+def by_joblib(model: Any) -> Any:
+    file = io.BytesIO()
+    joblib.dump(model, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), by_joblib], ids=["copy", "deepcopy", "pickle", "joblib"])
+def test_copies_of_a_wrapped_model_are_wrapped(store: Store, again: Any) -> None:
+    model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    with store.logger() as logger:
+        predlog.init(direct={"dir": str(store.dir)})
+        wrapped = again(predlog.wrap(model, model_name="m", model_version="2", logger=logger))
+        assert repr(wrapped).startswith("predlog.wrap(")
+        assert wrapped.predict([[0.0]]).tolist() == [0]
+        predlog.close()
+    assert [(row["model_name"], row["model_version"]) for row in store.rows()] == [("m", "2")]
+
+
+def test_a_wrapped_model_predicts_without_a_logger(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    predlog.close()
+    monkeypatch.setenv("PREDLOG_DIRECT__STORE", "nonsense")
+    model = predlog.wrap(LogisticRegression().fit([[0.0], [1.0]], [0, 1]))
+    with caplog.at_level(logging.ERROR, "predlog"):
+        assert model.predict([[0.0]]).tolist() == [0]
+    assert "nonsense" in caplog.text
+
+
+def test_what_is_masked_of_a_wrapped_models_inputs_is_null(store: Store) -> None:
+    class Model:
+        def predict(self, values: Any) -> Any:
+            return [0] * len(values)
+
+    with store.logger() as logger:
+        predlog.wrap(Model(), logger=logger).predict(np.ma.array([[1.5, 2.0]], mask=[[False, True]]))
+    assert [row["inputs"] for row in store.rows()] == [[1.5, None]]
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
 import predlog
-from predlog import asgi
-from predlog.flask import PredictionLog
+from predlog import _capture, asgi
+from predlog.flask import PredictionLog, log_predictions
 
 Message = dict[str, Any]
 JSON = {"content-type": "application/json"}
@@ -108,6 +108,100 @@ def test_templates_mounts_and_prefixes(store: Store) -> None:
         ("item", None, {"path": "/plain/v2/items/7"}),
         ("api", None, "b"),
     ]
+
+
+def test_routes_are_the_same_whatever_their_parameters_are_called(store: Store) -> None:
+    app = FastAPI()
+
+    @app.get("/models/{model_id}")
+    async def model(model_id: str) -> str:
+        return model_id
+
+    @app.get("/items/{n:int}")
+    async def item(n: int) -> int:
+        return n
+
+    @app.get("/files/{rest:path}")
+    async def file(rest: str) -> str:
+        return rest
+
+    @app.get("/concrete/list")
+    async def every() -> str:
+        return "every"
+
+    @app.get("/concrete/{name}")
+    async def concrete(name: str) -> str:
+        return name
+
+    routes = {"/models/{id}": "model", "/items/{n}": "item", "/files/{path:path}": "file", "/concrete/wine": "wine", "/concrete/{id}": "concrete"}
+    with store.logger() as logger:
+        client = TestClient(asgi.PredictionLogMiddleware(app, routes=routes, logger=logger))
+        for path in ("models/a", "items/7", "files/a/b", "concrete/wine", "concrete/other", "concrete/list"):
+            assert client.get(f"/{path}").status_code == 200
+    assert [shown(row)[::2][:2] for row in store.rows()] == [("model", "a"), ("item", 7), ("file", "a/b"), ("wine", "wine"), ("concrete", "other")]
+
+
+def test_headers_that_are_too_long_lose_no_record(store: Store) -> None:
+    app = FastAPI()
+    app.add_api_route("/predict", lambda: 1)
+    headers = {"X-Request-ID": "r" * 1_025, "traceparent": "t" * 2_000}
+    with store.logger(strict=True) as logger:
+        assert TestClient(asgi.PredictionLogMiddleware(app, routes={"/predict": "m"}, logger=logger)).get("/predict", headers=headers).json() == 1
+        other = flask_app(logger, predict="m")
+        other.add_url_rule("/predict", view_func=lambda: {"a": 1})
+        assert other.test_client().get("/predict", headers=headers).json == {"a": 1}
+        counters = logger.snapshot()
+        assert counters["dropped"] == {} and counters["encoded_as_text"] == 4
+    rows = store.rows()
+    assert [row["request_id"] for row in rows] == [row["traceparent"] for row in rows] == [None, None]
+    assert [row["metadata"] for row in rows] == [{"request_id": "r" * 1_025, "traceparent": "t" * 2_000}] * 2
+
+
+def test_parameters_that_are_there_twice(store: Store) -> None:
+    app = FastAPI()
+    app.add_api_route("/predict", lambda: 1)
+    with store.logger() as logger:
+        TestClient(asgi.PredictionLogMiddleware(app, routes={"/predict": "m"}, logger=logger)).get("/predict?a=1&a=2&b=")
+        other = flask_app(logger, predict="m")
+        other.add_url_rule("/predict", view_func=lambda: {"a": 1})
+        other.test_client().get("/predict?a=1&a=2&b=")
+    assert [row["inputs"] for row in store.rows()] == [{"a": ["1", "2"], "b": ""}] * 2
+
+
+class Odd:
+    """Raises for whatever it is asked."""
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("asked")
+
+
+def test_a_decorated_handler_answers_whatever_its_values_are(store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(_capture, "_told", False)
+    with store.logger() as logger:
+
+        @asgi.log_predictions(model_name="m", logger=logger)
+        def view(_value: Any) -> Response:
+            return Response(memoryview(b'{"a":1}'), media_type="application/json")
+
+        with caplog.at_level(logging.ERROR, "predlog"):
+            assert view({"x": 1}).body == b'{"a":1}'
+            assert view(Odd()).status_code == view(Odd()).status_code == 200
+        assert [record.message for record in caplog.records if "not logged" in record.message] == ["a prediction is not logged; others that fail are not told"]
+    assert [shown(row) for row in store.rows()] == [("m", {"x": 1}, {"a": 1}, 200, None)]
+
+
+def test_a_response_that_a_flask_view_aborts_with(store: Store) -> None:
+    app = flask.Flask("test")
+    with store.logger() as logger:
+
+        @app.get("/predict")
+        @log_predictions(model_name="m", logger=logger)
+        def predict() -> Any:
+            flask.abort(flask.make_response(flask.jsonify(e=1), 418))
+
+        assert app.test_client().get("/predict").status_code == 418
+    assert [shown(row) for row in store.rows()] == [("m", None, {"e": 1}, 418, None)]
 
 
 def test_websockets_and_lifespans_pass(store: Store) -> None:

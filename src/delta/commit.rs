@@ -44,7 +44,7 @@ impl DeltaTable {
         if !change.removes.is_empty() && self.removed_since(state, change)? {
             return Ok(CommitOutcome::Fenced);
         }
-        let (id, started) = (uuid::Uuid::now_v7().to_string(), Instant::now());
+        let (id, started) = (crate::unique::uuid().to_string(), Instant::now());
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, fastrand::u64(..));
         let mut conflicts = Backoff::new(CONFLICT_MIN, CONFLICT_MAX, fastrand::u64(..));
         loop {

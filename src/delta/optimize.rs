@@ -132,7 +132,7 @@ impl DeltaTable {
         let merged = merge_files(&self.files, &group.files, scratch.path(), &[]).map_err(DeltaError::Table)?;
         let first = group.files.first().map(|file| decoded(&file.name)).unwrap_or_default();
         let directory = first.rsplit_once('/').map_or(String::new(), |(directory, _)| format!("{directory}/"));
-        let path = format!("{directory}compact-{}.parquet", uuid::Uuid::now_v7());
+        let path = format!("{directory}compact-{}.parquet", crate::unique::uuid());
         self.files.store(&merged.file, merged.bytes, &self.files.key(&path)?)?;
         Ok(AddFile {
             path,

@@ -243,7 +243,7 @@ impl Opened {
             return Err(DeltaError::Settings(format!("partition column {missing:?} is none of the table's columns")));
         }
         let text = serde_json::to_string(&columns).map_err(|error| DeltaError::Settings(format!("columns: {error}")))?;
-        let (now, id) = (now_millis(), uuid::Uuid::now_v7().to_string());
+        let (now, id) = (now_millis(), crate::unique::uuid().to_string());
         let parameters = json!({"partitionBy": json!(partition_columns).to_string(), "isManaged": "false"});
         let mut lines = Lines::new("CREATE TABLE", parameters, &id, now);
         lines.protocol();

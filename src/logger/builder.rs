@@ -15,6 +15,7 @@ use crate::ledger::LedgerSettings;
 use crate::sink::Sink;
 use crate::spool::Spool;
 use crate::stats::Stats;
+use crate::unique;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -142,7 +143,7 @@ impl Builder {
             .take()
             .ok_or_else(|| Error::new(ErrorKind::Config, "a logger needs a sink: Builder::sink was not called"))?;
         let home = self.home.take().map_or_else(|| self.make_home(), |home| Ok(Some(home)))?;
-        let process = home.as_ref().and_then(Home::process).unwrap_or_else(Uuid::now_v7);
+        let process = home.as_ref().and_then(Home::process).unwrap_or_else(unique::uuid);
         let lanes = self.make_lanes(home.as_ref(), process)?;
         let spool = match &home {
             Some(home) if self.settings.overflow == Overflow::Spill && !sink.spools() => {
@@ -207,7 +208,7 @@ impl Builder {
 
 /// Makes this process's directory under `<dir>/writers/`.
 pub(crate) fn make_home(dir: &Path) -> Result<Home, Error> {
-    Home::create(dir, Uuid::now_v7()).map_err(|error| storage(dir, &error))
+    Home::create(dir, unique::uuid).map_err(|error| storage(dir, &error))
 }
 
 fn storage(path: &Path, error: &std::io::Error) -> Error {

@@ -23,21 +23,37 @@ pub(crate) struct Home {
 
 /// A start names its directory within milliseconds; one without a name for this long belongs to nobody.
 const UNNAMED_FOR: Duration = Duration::from_secs(60);
+/// So many names are tried for a new process.
+const NAMES: u32 = 8;
 const LOCK: &str = "lock";
 const LANES: &str = "lanes";
 const SPOOL: &str = "spool";
 
 impl Home {
-    /// Makes the directory of a new process.
-    pub(crate) fn create(dir: &Path, process: Uuid) -> io::Result<Self> {
+    /// Makes the directory of a new process, which gets one of the names that `name` makes: the first that no other process has.
+    pub(crate) fn create(dir: &Path, mut name: impl FnMut() -> Uuid) -> io::Result<Self> {
         let writers = dir.join("writers");
-        // Locked before it has its name, so that nobody takes it for a dead process's.
+        std::fs::create_dir_all(&writers)?;
+        for _ in 1..NAMES {
+            match Self::create_as(&writers, name()) {
+                Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => {}
+                made => return made,
+            }
+        }
+        Self::create_as(&writers, name())
+    }
+
+    fn create_as(writers: &Path, process: Uuid) -> io::Result<Self> {
+        // Locked before it has its name, so that nobody takes it for a dead process's. One that is there already is another process's.
         let unnamed = writers.join(format!(".{process}"));
-        std::fs::create_dir_all(&unnamed)?;
+        std::fs::create_dir(&unnamed)?;
         let lock = File::create(unnamed.join(LOCK))?;
         lock.lock()?;
         let path = writers.join(process.to_string());
-        std::fs::rename(&unnamed, &path)?;
+        if let Err(error) = std::fs::rename(&unnamed, &path) {
+            let _ = std::fs::remove_dir_all(&unnamed);
+            return Err(error);
+        }
         Ok(Home { path, _lock: lock })
     }
 
@@ -180,7 +196,7 @@ mod tests {
     #[test]
     fn a_live_process_is_not_taken_over_and_a_dead_one_is_once() {
         let dir = tempfile::tempdir().unwrap();
-        let home = Home::create(dir.path(), Uuid::from_u128(1)).unwrap();
+        let home = Home::create(dir.path(), || Uuid::from_u128(1)).unwrap();
         assert!(Home::dead(dir.path()).unwrap().is_empty());
         drop(home);
         let taken = Home::dead(dir.path()).unwrap();
@@ -193,7 +209,7 @@ mod tests {
     #[test]
     fn a_directory_that_lost_its_lock_is_taken_over_once_and_an_empty_one_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let [copied, empty] = [1, 2].map(|process| Home::create(dir.path(), Uuid::from_u128(process)).unwrap().path);
+        let [copied, empty] = [1, 2].map(|process| Home::create(dir.path(), || Uuid::from_u128(process)).unwrap().path);
         std::fs::create_dir(copied.join(SPOOL)).unwrap();
         for path in [&copied, &empty] {
             std::fs::remove_file(path.join(LOCK)).unwrap();
@@ -202,6 +218,18 @@ mod tests {
         assert_eq!(taken.iter().map(|home| &home.path).collect::<Vec<_>>(), [&copied]);
         assert!(Home::dead(dir.path()).unwrap().is_empty(), "its new lock is held");
         assert!(!empty.exists());
+    }
+
+    #[test]
+    fn no_two_processes_have_one_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Home::create(dir.path(), || Uuid::from_u128(1)).unwrap();
+        std::fs::create_dir(dir.path().join("writers").join(format!(".{}", Uuid::from_u128(2)))).unwrap();
+        let mut names = 1..;
+        let second = Home::create(dir.path(), || Uuid::from_u128(names.next().unwrap())).unwrap();
+        assert_eq!((first.process(), second.process()), (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(3))));
+        assert!(Home::create(dir.path(), || Uuid::from_u128(1)).is_err());
+        assert!(!dir.path().join("writers").join(format!(".{}", Uuid::from_u128(1))).exists());
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) fn open<S: Sink + 'static>(
     let fallback = broker.fallback;
     let home = make_home(&fallback.dir)?;
     let stats = Arc::new(Stats::default());
-    let process = home.process().unwrap_or_else(Uuid::now_v7);
+    let process = home.process().unwrap_or_else(crate::unique::uuid);
     let sink = sink(process, Arc::clone(&stats)).map_err(|error| Error::new(ErrorKind::Config, error))?;
     let pace = PaceSettings { share: fallback.replay_share, max_bytes_per_second: Some(fallback.replay_bytes_per_second) };
     // A record that no message could hold is digested as one that is too large for `logger.max_record_bytes`.

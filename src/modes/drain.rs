@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
-use uuid::Uuid;
 
 /// The longest that the brokers may be away before the thread looks whether it is to end.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -52,7 +51,7 @@ pub(super) fn attach(config: &Config, mut guard: Guard) -> Result<Guard, Error> 
         return Ok(guard);
     }
     let stats = Arc::default();
-    let sink = KafkaSink::open(config.kafka.clone(), Uuid::now_v7(), Arc::clone(&stats))
+    let sink = KafkaSink::open(config.kafka.clone(), crate::unique::uuid(), Arc::clone(&stats))
         .map_err(|error| Error::new(ErrorKind::Config, error))?;
     let ends = Arc::new(AtomicBool::new(false));
     let worker = Worker { dir, rows, sender: Sender::new(Box::new(sink), stats, PATIENCE), ends: Arc::clone(&ends) };

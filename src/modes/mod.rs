@@ -77,7 +77,7 @@ fn other_dirs(config: &Config, own: &Path) -> Vec<PathBuf> {
 pub(crate) fn open_sender(config: &Config, home: &Home, patience: std::time::Duration) -> Result<Sender, Error> {
     use crate::error::ErrorKind;
     let stats = std::sync::Arc::new(Stats::default());
-    let process = home.process().unwrap_or_else(uuid::Uuid::now_v7);
+    let process = home.process().unwrap_or_else(crate::unique::uuid);
     let wrong = |error: String| Error::new(ErrorKind::Config, error);
     let sink: Box<dyn crate::sink::Sink> = match config.mode {
         Mode::Direct => {

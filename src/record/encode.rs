@@ -215,8 +215,7 @@ thread_local! {
 
 /// Seeds this thread's random bits anew: a forked child starts with a copy of its parent's, and would make the same ids.
 pub(crate) fn reseed() {
-    // The low half of a UUIDv7 is random, and comes from the system.
-    RANDOM.with_borrow_mut(|rng| rng.seed(uuid::Uuid::now_v7().as_u64_pair().1));
+    RANDOM.with_borrow_mut(|rng| rng.seed(crate::unique::seed()));
 }
 
 /// A UUIDv7 (RFC 9562): 48 bits of milliseconds, 12 of the microseconds within (method 3), 62 random.

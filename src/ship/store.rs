@@ -208,7 +208,7 @@ fn advice(kind: UploadErrorKind, error: &object_store::Error) -> &'static str {
 /// What is wrong and what to do.
 pub async fn probe(settings: &UploadSettings) -> Result<(), UploadError> {
     let Some(target) = Target::open(settings)? else { return Ok(()) };
-    let name = format!(".predlog-probe-{}", uuid::Uuid::now_v7());
+    let name = format!(".predlog-probe-{}", crate::unique::uuid());
     let key = target.key(&name).map_err(|error| target.error("name an object", &error.into()))?;
     timely(&target, "put an object", target.store.put(&key, name.clone().into())).await?;
     let read = timely(&target, "read an object back", async { target.store.get(&key).await?.bytes().await }).await;

@@ -341,7 +341,7 @@ pub(crate) fn open_closed(path: &Path) -> io::Result<Option<ClosedSegment>> {
 /// Keeps a damaged file of frames for a person to look at, in `<dir>/damaged/`.
 pub(crate) fn set_aside(dir: &Path, segment: &Path) -> io::Result<()> {
     let damaged = dir.join("damaged");
-    let kept = damaged.join(format!("{}-{}", uuid::Uuid::now_v7(), segment.file_name().unwrap_or_default().to_string_lossy()));
+    let kept = damaged.join(format!("{}-{}", crate::unique::uuid(), segment.file_name().unwrap_or_default().to_string_lossy()));
     std::fs::create_dir_all(&damaged)?;
     std::fs::rename(segment, &kept)?;
     tracing::error!(kept = %kept.display(), "a file had damaged frames; all sound ones were delivered, and the file is kept");

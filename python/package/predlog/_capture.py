@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import zlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 from . import default as opened
 from ._native import Json
@@ -66,8 +67,9 @@ def default() -> Logger | None:
         return None
 
 
-def as_json(body: bytes, encoding: str = "") -> Json | None:
+def as_json(body: bytes | bytearray | memoryview, encoding: str = "") -> Json | None:
     """A body as JSON, or as its text where it is none; None where there is nothing, or an `encoding` (of HTTP) that is not known."""
+    body = bytes(body)
     if encoding and encoding != "identity":
         body = _unpacked(body, encoding)
     return Json(body) if body else None
@@ -85,9 +87,25 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
     return plain if unpacker.eof and len(plain) <= MAX_BODY_BYTES else b""
 
 
-def query(text: bytes) -> dict[str, str]:
+def query(text: bytes) -> dict[str, Any]:
     """A query's parameters."""
-    return dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True))
+    return parameters(parse_qs(text.decode("latin-1"), keep_blank_values=True).items())
+
+
+def parameters(lists: Iterable[tuple[str, list[str]]]) -> dict[str, Any]:
+    """Parameters by name: a text, or a list of those that are there more than once."""
+    return {name: values[0] if len(values) == 1 else values for name, values in lists}
+
+
+_told = False
+
+
+def tell_once() -> None:
+    """Says in Python's log, with the exception at hand, that a request could not be logged: the first time, as it would be each request's."""
+    global _told
+    if not _told:
+        _told = True
+        _log.exception("a prediction is not logged; others that fail are not told")
 
 
 def text_of(error: BaseException) -> str:

@@ -19,14 +19,18 @@ def source(values: Any, names: Any = None) -> Any:
     if _is(values, "pandas", "Series"):
         if _is(values.dtype, "numpy", "dtype"):
             return _numpy(values.to_numpy())
+        if _is_extension(values.dtype):
+            raise TypeError(f"dtype={values.dtype}: expected one whose values Arrow has too")
     elif _is(values, "numpy", "ndarray"):
+        if getattr(values, "mask", None) is not None and values.mask.any():
+            raise TypeError("expected an array that is not masked: its bytes have something in place of what is missing")
         if values.dtype.names is not None and values.ndim == 1:
             return [(name, _numpy(values[name])) for name in values.dtype.names]
         if names is not None and values.ndim == 2:
             return [(name, _numpy(values[:, index])) for index, name in enumerate(names_of(names))]
         return _numpy(values)
-    elif _has_objects(values):
-        raise TypeError("expected columns that are not Python objects")
+    elif _has_objects(values) or _has_extensions(values):
+        raise TypeError("expected columns that are neither Python objects nor extension types")
     return values.__arrow_c_stream__()
 
 
@@ -55,6 +59,22 @@ def _has_objects(values: Any) -> bool:
     if polars is None or not isinstance(values, (polars.DataFrame, polars.Series)):
         return False
     return polars.Object in (values.dtypes if isinstance(values, polars.DataFrame) else [values.dtype])
+
+
+def _is_extension(dtype: Any) -> bool:
+    """Whether Arrow would have the storage of a pandas column: a period's ordinal."""
+    pyarrow: Any = sys.modules.get("pyarrow")
+    storage = getattr(dtype, "pyarrow_dtype", None)
+    return type(dtype).__name__ in ("PeriodDtype", "IntervalDtype") or storage is not None and isinstance(storage, pyarrow.BaseExtensionType)
+
+
+def _has_extensions(values: Any) -> bool:
+    """The same of columns of pyarrow: a UUID's bytes."""
+    pyarrow = sys.modules.get("pyarrow")
+    if pyarrow is None or not isinstance(values, (pyarrow.Table, pyarrow.RecordBatch, pyarrow.Array, pyarrow.ChunkedArray)):
+        return False
+    types = values.schema.types if hasattr(values, "schema") else [values.type]
+    return any(isinstance(kind, pyarrow.BaseExtensionType) for kind in types)
 
 
 def _is(values: Any, module: str, name: str) -> bool:

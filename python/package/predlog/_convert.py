@@ -13,7 +13,7 @@ import pathlib
 import uuid
 from typing import Any
 
-from ._columns import frame_rows
+from ._columns import frame_rows, names_of
 from ._native import Json
 
 # Larger arrays would be lists of objects only to become a digest.
@@ -68,7 +68,7 @@ def _structured(value: Any) -> Any:
     if hasattr(kind, "__attrs_attrs__"):
         return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
     if hasattr(kind, "to_dict") and hasattr(kind, "iloc"):
-        return list(frame_rows(value)) if hasattr(kind, "columns") else value.to_dict()  # pandas: frame, series
+        return list(frame_rows(value)) if hasattr(kind, "columns") else _series(value)  # pandas: frame, series
     if hasattr(kind, "to_dicts"):
         return value.to_dicts()  # polars: frame
     if hasattr(kind, "tolist") and hasattr(kind, "dtype"):
@@ -77,6 +77,8 @@ def _structured(value: Any) -> Any:
         return value.to_list()  # polars: series
     if hasattr(kind, "detach") and hasattr(kind, "numpy"):
         return _array(value.detach().cpu().numpy())  # torch
+    if hasattr(kind, "dtype") and hasattr(kind, "numpy"):
+        return value.numpy()  # tensorflow
     if hasattr(kind, "items") and hasattr(kind, "keys"):
         return dict(value.items())
     if _is_missing(value):
@@ -113,35 +115,54 @@ def _fields_of(kind: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(name for name, field in fields.items() if getattr(field, "exclude", None)), tuple(computed)
 
 
+def _series(value: Any) -> Any:
+    """A series of pandas; a row of a frame has the names that the frame's rows have."""
+    if value.index.is_unique and value.index.nlevels == 1:
+        return value.to_dict()
+    return dict(zip(names_of(value.index), value.tolist()))
+
+
 def _array(value: Any) -> Any:
-    """An array as nested lists, a scalar as its number; numpy's dates as ISO 8601; records as objects."""
-    if getattr(value, "size", 0) > MAX_ELEMENTS:
-        raise TypeError(f"size={value.size}: expected at most {MAX_ELEMENTS} elements")
+    """An array, if it is not too large."""
+    size = getattr(value, "size", 0)
+    if callable(size):  # torch
+        size = value.numel()
+    if size > MAX_ELEMENTS:
+        raise TypeError(f"size={size}: expected at most {MAX_ELEMENTS} elements")
+    return plain_array(value)
+
+
+def plain_array(value: Any) -> Any:
+    """An array as nested lists, a scalar as its number; numpy's dates as ISO 8601; records as objects; null for what is masked."""
     dtype = value.dtype
     kind = getattr(dtype, "kind", "O")
     if type(dtype).__module__.partition(".")[0] != "numpy":
         return value.tolist()  # pandas: its own types, of which Python's are made
     if kind == "M":
-        return _without_nat(value.astype("datetime64[us]").astype(str).tolist())
+        return _without_missing(value.astype("datetime64[us]").astype(str).tolist())
     if kind == "m":
-        return (value / type(dtype.type(0))(1, "s")).tolist()
+        return _without_missing((value / type(dtype.type(0))(1, "s")).tolist())
     if kind == "c":
         return value.astype(str).tolist()
     if kind == "f" and dtype.itemsize > 8:
         return value.astype("float64").tolist()
-    plain = value.tolist()
     if dtype.names is not None:
-        return _records(plain, dtype.names)
+        return _records(value)
+    plain = value.tolist()
     return str(value) if plain is value else plain
 
 
-def _without_nat(texts: Any) -> Any:
-    if isinstance(texts, list):
-        return [_without_nat(text) for text in texts]
-    return None if texts == "NaT" else texts
+def _without_missing(values: Any) -> Any:
+    """NaT is null, be it a time's text or a number of seconds."""
+    if isinstance(values, list):
+        return [_without_missing(value) for value in values]
+    return None if values == "NaT" or values != values else values
 
 
-def _records(plain: Any, names: tuple[str, ...]) -> Any:
-    if isinstance(plain, list):
-        return [_records(record, names) for record in plain]
-    return dict(zip(names, plain))
+def _records(value: Any) -> Any:
+    names = value.dtype.names
+    if getattr(value, "ndim", 0) > 1:
+        return [_records(part) for part in value]
+    columns = [value[name] for name in names]
+    columns = [plain_array(column) if hasattr(column, "dtype") else column for column in columns]
+    return [dict(zip(names, row)) for row in zip(*columns)] if getattr(value, "ndim", 0) else dict(zip(names, columns))

@@ -15,7 +15,7 @@ def rows_of(values: Any, names: Iterable[Any] | None) -> tuple[Any, Any]:
     if hasattr(values, "get_data") and hasattr(values, "num_row"):
         names = values.feature_names or names or [f"f{index}" for index in range(values.num_col())]
         values = values.get_data()
-    if not hasattr(values, "tocsr"):
+    if not hasattr(values, "tocsr") or values.ndim != 2:
         return values, names
     matrix = values.tocsr(copy=True)
     matrix.sum_duplicates()  # Sorts each row too.

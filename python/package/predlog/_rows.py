@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from ._columns import frame_rows, names_of, source
+from ._convert import plain_array
 from ._matrix import rows_of
 
 if TYPE_CHECKING:
@@ -17,10 +18,15 @@ SLICE = 8192
 
 
 def count(values: Any) -> int | None:
-    """How many rows there are; None for what has none."""
+    """How many rows there are; None for what has none: a mapping, a text, and what has a length and no slices, such as a set."""
+    if isinstance(values, (str, bytes, bytearray, memoryview, Mapping)):
+        return None
     try:
-        return len(values)
-    except TypeError:
+        total = len(values)
+        if not hasattr(values, "__arrow_c_stream__"):
+            values[:0]
+        return total
+    except Exception:  # Whatever the library raises for it.
         return None
 
 
@@ -43,7 +49,7 @@ def _slice(values: Any, start: int, length: int) -> Any:
     if hasattr(values, "to_pylist"):  # pyarrow
         return values.slice(start, length).to_pylist()
     part = values[start:end]
-    return part.tolist() if hasattr(part, "tolist") else part
+    return plain_array(part) if hasattr(part, "tolist") and hasattr(part, "dtype") else part
 
 
 def log_rows(
@@ -55,7 +61,7 @@ def log_rows(
     if names is None:
         names = getattr(getattr(inputs, "dtype", None), "names", None)  # NumPy's records
     total = count(inputs)
-    if total is None or isinstance(inputs, (str, bytes, dict)) or outputs is not None and count(outputs) != total:
+    if total is None or outputs is not None and count(outputs) != total:
         return int(bool(logger.log(model_name, inputs, outputs, row_index=0, **fields)))
     try:
         columns = source(inputs, names), None if outputs is None else source(outputs)

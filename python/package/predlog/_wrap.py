@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import time
 import uuid
@@ -26,11 +27,24 @@ class _Wrapped:
         self.__dict__.update(_model=model, _logger=logger, _model_name=model_name, _model_version=model_version)
 
     def __getattr__(self, name: str) -> Any:
+        if "_model" not in self.__dict__:
+            raise AttributeError(name)  # Not made yet, but asked what it has: there is no model to ask.
         value = getattr(self._model, name)
         return functools.wraps(value)(functools.partial(self._call, value)) if name in _METHODS else value
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._model, name, value)
+
+    # Copies are the wrapper's own: some models have methods for this, which would give the bare model.
+    def __copy__(self) -> _Wrapped:
+        return _Wrapped(copy.copy(self._model), self._logger, self._model_name, self._model_version)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Wrapped:
+        return _Wrapped(copy.deepcopy(self._model, memo), self._logger, self._model_name, self._model_version)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A logger is of its process: where the model is loaded, it is that one's default logger.
+        return _Wrapped, (self._model, None, self._model_name, self._model_version)
 
     def __repr__(self) -> str:
         return f"predlog.wrap({self._model!r})"
@@ -47,11 +61,13 @@ class _Wrapped:
         return outputs
 
     def _log(self, inputs: Any, outputs: Any, start: float, error: Exception | None) -> None:
-        from . import default
+        from ._capture import default
 
         latency_ms = (time.perf_counter() - start) * 1e3
         request_id = str(uuid.uuid4())
         logger = self._logger or default()
+        if logger is None:
+            return
         text = None if error is None else repr(error)
         fields = {"model_version": self._model_version, "request_id": request_id, "latency_ms": latency_ms, "error": text}
         try:
@@ -74,6 +90,9 @@ def _feature_names(model: Any) -> Any:
 def wrap(model: Model, *, model_name: str | None = None, model_version: str | None = None, logger: Logger | None = None) -> Model:
     """`model` with its `predict`, `predict_proba` and `inplace_predict` logged: a record for each row, with the names of its features, the call's
     request_id and latency. Without `logger` it is the default one; without `model_name` the model's class.
+
+    Inputs are read when the model has answered: what it changes in them is in the records. Copies log by the same logger; pickled (joblib), the model is
+    wrapped as before, and logs by the default logger of the process that loads it.
 
     It is for models of scikit-learn and those with its methods, and for the boosters of LightGBM and XGBoost.
     """

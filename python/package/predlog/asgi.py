@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import predlog
 
-from ._capture import MAX_BODY_BYTES, NOT_LOGGED, Call, as_json, default, text_of
+from ._capture import MAX_BODY_BYTES, NOT_LOGGED, Call, as_json, default, tell_once, text_of
 from ._native import Exchange
 
 if TYPE_CHECKING:
@@ -158,15 +158,21 @@ class _Logged:
 
     def __init__(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         self.call = call
-        named = {name: value for name, value in keywords.items() if not _is_of_framework(value)}
-        values = [*(value for value in arguments if not _is_of_framework(value)), *named.values()]
-        self.inputs = values[0] if len(values) == 1 and _is_object(values[0]) else named or values
+        self.arguments = arguments
+        self.keywords = keywords
         self.outputs: Any = None
 
     def __enter__(self) -> _Logged:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self.call.stop()
+        try:
+            self._log(error)
+        except Exception:
+            tell_once()  # Properties of the handler's own values may raise anything: its answer is not to be lost for that.
+
+    def _log(self, error: BaseException | None) -> None:
         outputs, status = self.outputs, 200
         if error is not None:
             status = getattr(error, "status_code", 500)
@@ -175,7 +181,12 @@ class _Logged:
             status, body, headers = outputs.status_code, getattr(outputs, "body", b""), outputs.headers
             is_json = "json" in headers.get("content-type", "").lower() and len(body) <= MAX_BODY_BYTES
             outputs = as_json(body, headers.get("content-encoding", "")) if is_json else None
-        self.call.log(self.inputs, outputs, status_code=status, error=error)
+        self.call.log(self._inputs(), outputs, status_code=status, error=error)
+
+    def _inputs(self) -> Any:
+        named = {name: value for name, value in self.keywords.items() if not _is_of_framework(value)}
+        values = [*(value for value in self.arguments if not _is_of_framework(value)), *named.values()]
+        return values[0] if len(values) == 1 and _is_object(values[0]) else named or values
 
 
 def _is_of_framework(value: Any) -> bool:

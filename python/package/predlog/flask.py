@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import flask
 from werkzeug.exceptions import HTTPException
 
-from ._capture import MAX_BODY_BYTES, NOT_LOGGED, Call, as_json
+from ._capture import MAX_BODY_BYTES, NOT_LOGGED, Call, as_json, parameters
 
 if TYPE_CHECKING:
     from . import Logger
@@ -83,6 +83,9 @@ def log_predictions(
             try:
                 response = flask.make_response(flask.current_app.ensure_sync(view)(*arguments, **keywords))
             except Exception as error:
+                if isinstance(error, HTTPException) and isinstance(error.response, flask.Response):
+                    _log(call, request, error.response, None)  # Of `abort(response)`: an answer as any other.
+                    raise
                 status = error.code if isinstance(error, HTTPException) and error.code else 500
                 call.log(_inputs(request), None, status_code=status, error=error, **_fields(request))
                 raise
@@ -124,7 +127,7 @@ def _inputs(request: flask.Request) -> Any:
             body = b""  # Larger than Flask takes, or the client has gone.
         if body:
             return as_json(body, environ.get("HTTP_CONTENT_ENCODING", "")) if len(body) <= MAX_BODY_BYTES else None
-    return request.args.to_dict() if environ.get("QUERY_STRING") else None
+    return parameters(request.args.lists()) if environ.get("QUERY_STRING") else None
 
 
 def _fields(request: flask.Request) -> dict[str, Any]:

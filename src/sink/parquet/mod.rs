@@ -16,7 +16,6 @@ use crate::stats::Stats;
 use seal::Sealers;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use uuid::Uuid;
 
 pub(crate) use seal::SealInto;
 pub(crate) use stored::sealed_since;
@@ -144,7 +143,7 @@ impl Sink for ParquetSink {
 
     fn probe(&mut self) -> Result<(), SinkError> {
         self.check_disk()?;
-        let probe = self.settings.spool.join(format!(".probe-{}", Uuid::now_v7()));
+        let probe = self.settings.spool.join(format!(".probe-{}", crate::unique::uuid()));
         // More than a file system block: a full disk often still takes an empty file.
         let written = std::fs::create_dir_all(&self.settings.spool).and_then(|()| std::fs::write(&probe, [0; 8192]));
         let removed = std::fs::remove_file(&probe);
@@ -162,7 +161,7 @@ impl Sink for ParquetSink {
         let name = segment.file_name().unwrap_or_default().to_string_lossy();
         let dir = self.settings.spool.join(model);
         // In place of what a process before has put there: each crash in a row would make the name longer, until no file system takes it.
-        let own = dir.join(format!("{}-{}", Uuid::now_v7(), spool::name_in_spool(&name)));
+        let own = dir.join(format!("{}-{}", crate::unique::uuid(), spool::name_in_spool(&name)));
         std::fs::create_dir_all(&dir).and_then(|()| std::fs::rename(segment, &own)).map_err(failed)?;
         if let Some(segment) = spool::open_closed(&own).map_err(failed)? {
             if let Some(index) = &mut self.index {

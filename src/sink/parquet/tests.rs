@@ -23,7 +23,7 @@ impl Store {
     fn sink(&mut self) -> ParquetSink {
         self.home = None;
         let dead = Home::dead(self.dir.path()).unwrap();
-        let home = Home::create(self.dir.path(), Uuid::now_v7()).unwrap();
+        let home = Home::create(self.dir.path(), crate::unique::uuid).unwrap();
         let settings = ParquetSettings {
             dir: self.dir.path().to_owned(),
             spool: home.spool(),

@@ -92,7 +92,7 @@ pub(super) fn prepare(conn: &Connection, path: &Path, settings: &SqliteSettings)
         for (at, migration) in MIGRATIONS.iter().enumerate().skip(usize::try_from(from).unwrap_or(0)) {
             conn.execute_batch(migration)?;
             if at == 0 {
-                let store = uuid::Uuid::now_v7().to_string();
+                let store = crate::unique::uuid().to_string();
                 conn.execute("INSERT INTO properties VALUES('store_id', ?1)", params![store])?;
                 conn.pragma_update(None, "application_id", APPLICATION_ID)?;
             }

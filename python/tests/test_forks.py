@@ -1,0 +1,102 @@
+"""Siblings: children of one process, which open their loggers at the same moment."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+from conftest import Store
+
+import predlog
+
+#: Longer than an opening takes, and shorter than a wait for a sibling's end would.
+PATIENCE = 2.0
+
+
+def test_siblings_are_told_apart_and_none_waits_for_another(store: Store) -> None:
+    logger = store.logger()
+    assert logger.log("m", "parent", None)
+    for number in range(5):
+        start = time.time() + 0.2
+        children = []
+        for child in range(8):
+            pid = os.fork()
+            if pid == 0:
+                while time.time() < start:
+                    pass
+                before = time.monotonic()
+                accepted = all([logger.log("m", [number, child, row], None) for row in range(3)])
+                quick = time.monotonic() - before < PATIENCE
+                # Alive for longer than any of its siblings should have to wait.
+                time.sleep(0.3)
+                os._exit(0 if accepted and quick and logger.close()["accepted"] == 3 else 1)
+            children.append(pid)
+        assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 8
+    logger.close()
+    with store.logger() as logger:
+        assert logger.flush()
+    rows = store.rows()
+    assert len(rows) == len({row["id"] for row in rows}) == 1 + 5 * 8 * 3
+    assert len({row["writer"] for row in rows}) >= 1 + 5 * 8
+    # Of ids of one time these bits alone differ.
+    assert len({row["id"][19:] for row in rows}) == len(rows)
+
+
+def pool_logs(dir: str, start: float, number: int) -> int:
+    while time.time() < start:
+        pass
+    predlog.default()
+    assert predlog.log("m", number, None)
+    time.sleep(0.1)
+    return os.getpid()
+
+
+def test_a_pool_of_forked_processes(store: Store) -> None:
+    predlog.init(direct={"dir": str(store.dir)})
+    assert predlog.log("m", "parent", None)
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")) as pool:
+        start = time.time() + 0.3
+        calls = [pool.submit(pool_logs, str(store.dir), start, number) for number in range(12)]
+        processes = {call.result(timeout=60) for call in calls}
+    predlog.close()
+    with store.logger() as logger:
+        assert logger.flush()
+    rows = store.rows()
+    assert len(rows) == len({row["id"] for row in rows}) == 13
+    assert len({row["writer"] for row in rows}) >= 1 + len(processes)
+
+
+def test_threads_that_open_a_logger_after_a_fork_open_one(store: Store) -> None:
+    logger = store.logger()
+    pid = os.fork()
+    if pid == 0:
+        accepted: list[bool] = []
+        threads = [threading.Thread(target=lambda: accepted.append(bool(logger.log("m", 1, None)))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        one = len(list((store.dir / "writers").iterdir())) == 1
+        os._exit(0 if accepted == [True] * 8 and one and logger.close()["delivered"] == 8 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    logger.close()
+    assert len(store.rows()) == 8
+
+
+def test_why_a_logger_cannot_be_opened_again_is_told_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    logger = store.logger()
+    logger._before_fork()
+    kept = store.dir.rename(store.dir.with_name("kept"))
+    store.dir.write_text("no directory")
+    with caplog.at_level(logging.ERROR, logger="predlog"):
+        assert [logger.log("m", 1, None).reason for _ in range(3)] == ["closed"] * 3
+    assert [str(store.dir) in record.getMessage() for record in caplog.records] == [True]
+    store.dir.unlink()
+    kept.rename(store.dir)
+    assert logger.log("m", 1, None)
+    assert logger.close()["dropped"] == {"closed": 3}

@@ -360,16 +360,16 @@ fn avro_by_its_registry_has_the_columns_of_its_schema() {
     let schema = json!({"type": "record", "name": "r", "fields": [
         {"name": "n", "type": "int"}, {"name": "t", "type": ["null", "string"], "default": null},
         {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
-        {"name": "tags", "type": {"type": "map", "values": "double"}},
+        {"name": "tags", "type": {"type": "map", "values": "double"}}, {"name": "u", "type": ["int", "string"]},
     ]});
     let body = json!({"schema": schema.to_string()}).to_string();
     let (status, answer) = registry.request("POST", "/subjects/avro-value/versions", &body);
     assert_eq!(status, 200, "{answer}");
     let id = serde_json::from_str::<Value>(&answer).expect("JSON")["id"].as_u64().expect("an id");
     let message = |body: &[u8]| [&[0], &u32::try_from(id).expect("small").to_be_bytes()[..], body].concat();
-    // n=5, t="hi", at=1000 ms, tags={"x": 0.5}; then n=-1, t=null, at=0, no tags.
-    let first = [&[10, 2, 4, b'h', b'i', 0xd0, 0x0f, 2, 2, b'x'][..], &0.5_f64.to_le_bytes(), &[0]].concat();
-    topic("avro", &[message(&first), message(&[1, 0, 0, 0])]);
+    // n=5, t="hi", at=1000 ms, tags={"x": 0.5}, u="s"; then n=-1, t=null, at=0, no tags, u=5.
+    let first = [&[10, 2, 4, b'h', b'i', 0xd0, 0x0f, 2, 2, b'x'][..], &0.5_f64.to_le_bytes(), &[0, 2, 2, b's']].concat();
+    topic("avro", &[message(&first), message(&[1, 0, 0, 0, 0, 10])]);
     let connector = Connector::new(&config(
         "avro",
         json!({"format.class": "parquet", "value.converter": "io.confluent.connect.avro.AvroConverter", "value.converter.schema.registry.url": registry.url()}),
@@ -381,6 +381,8 @@ fn avro_by_its_registry_has_the_columns_of_its_schema() {
     assert_eq!(file["types"]["at"], "TIMESTAMP WITH TIME ZONE");
     assert_eq!((&file["rows"][0]["n"], &file["rows"][0]["t"]), (&json!(5), &json!("hi")));
     assert_eq!((&file["rows"][0]["tags"]["x"], &file["rows"][1]["t"]), (&json!(0.5), &Value::Null));
+    assert_eq!(file["rows"][0]["u"], json!({"int": null, "string": "s"}), "a union is a record of its types");
+    assert_eq!(file["rows"][1]["u"], json!({"int": 5, "string": null}));
     assert!(file["rows"][0]["at"].as_str().is_some_and(|at| at.starts_with("1970-01-01 00:00:01")), "{file}");
 }
 

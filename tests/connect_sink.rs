@@ -77,10 +77,15 @@ impl Connector {
         command
     }
 
-    fn run(&self) -> String {
+    /// What it tells, and whether it ends well.
+    fn end(&self) -> (bool, String) {
         let done = self.command().arg("--until-end").output().expect("it starts");
-        let told = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(done.status.success(), "{told}");
+        (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned())
+    }
+
+    fn run(&self) -> String {
+        let (ended_well, told) = self.end();
+        assert!(ended_well, "{told}");
         told
     }
 
@@ -256,9 +261,8 @@ fn bad_messages_stop_it_or_go_to_the_dead_letter_topic() {
     broker().create_topic("bad", 1);
     send("bad", [Some(&b"{\"n\":1}"[..]), Some(b"nonsense"), None, Some(b"{\"n\":2}")].into_iter());
     let strict = Connector::new(&config("bad", json!({})));
-    let done = strict.command().arg("--until-end").output().expect("it starts");
-    let told = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(!done.status.success() && told.contains("bad+0+1 cannot be stored: not JSON"), "{told}");
+    let (ended_well, told) = strict.end();
+    assert!(!ended_well && told.contains("bad+0+1 cannot be stored: not JSON"), "{told}");
     assert_eq!(strict.keys(), Vec::<String>::new());
     let tolerant = Connector::new(&config(
         "bad",
@@ -352,6 +356,33 @@ fn an_object_of_other_messages_is_replaced_as_the_makers_connector_does() {
     connector.rename("again");
     assert!(!connector.run().contains("it is replaced"));
     assert_eq!(connector.objects(), [(key(0), text(10..13)), (key(2), text(2..4))].into());
+}
+
+/// Routes every message to the topic `all`.
+fn to_all(topics: &str) -> Value {
+    config(
+        topics,
+        json!({"transforms": "r", "transforms.r.type": "RegexRouter", "transforms.r.regex": "met-.*", "transforms.r.replacement": "all"}),
+    )
+}
+
+#[test]
+fn topics_that_a_router_gives_one_name_keep_all_their_messages() {
+    topic("met-a", &[r#"{"n":1}"#]);
+    topic("met-b", &[r#"{"n":2}"#]);
+    let key = |name: &str| format!("topics/all/partition=0/{name}+0+0000000000.json");
+    let connector = Connector::new(&to_all("met-a,met-b"));
+    connector.run();
+    let expected = [(key("met-a"), b"{\"n\":1}\n".to_vec()), (key("met-b"), b"{\"n\":2}\n".to_vec())];
+    assert_eq!(connector.objects(), expected.into());
+
+    // Each for itself has the names of Connect's; one would take the place of the other, and does not.
+    let mut connector = Connector::new(&to_all("met-a"));
+    connector.run();
+    connector.configure(&to_all("met-b"));
+    let (ended_well, told) = connector.end();
+    assert!(!ended_well && told.contains("topic=met-b would take the place of one of topic=met-a"), "{told}");
+    assert_eq!(connector.objects(), [(key("all"), b"{\"n\":1}\n".to_vec())].into());
 }
 
 #[test]

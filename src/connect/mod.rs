@@ -9,6 +9,7 @@ mod job;
 pub mod partitioner;
 mod record;
 pub mod rest;
+mod routes;
 mod runner;
 mod schema;
 mod sink;

@@ -163,7 +163,7 @@ impl Archiver {
         let unfinished: Vec<Arc<Unfinished>> = controls.iter().map(|_| Arc::default()).collect();
         let workers = controls.iter().cloned().zip(unfinished.iter().cloned()).collect();
         let tags = (self.job.same_key == SameKey::KeepBoth).then(|| Tags::new(target.clone(), runtime.handle().clone()));
-        let joined = join(&self.job, &leases, &self.counters, workers, table.clone(), tags);
+        let joined = join(&self.job, &leases, &self.counters, workers, table.clone(), tags, &self.stop);
         let (consumer, queues) = match joined {
             Ok(joined) => joined,
             Err(why) => return Ok(End::Again(why)),
@@ -199,6 +199,7 @@ impl Archiver {
             let end = self.serve(&consumer, runtime.handle(), &unfinished, || {
                 workers.iter().any(std::thread::ScopedJoinHandle::is_finished)
             });
+            consumer.context().closing.store(true, Ordering::Release);
             leases.revoke_all();
             // Nobody listens when no request is in flight.
             let _ = stopping.send(true);

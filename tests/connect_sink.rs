@@ -386,6 +386,24 @@ fn topics_that_a_router_gives_one_name_keep_all_their_messages() {
 }
 
 #[test]
+fn a_pattern_takes_no_topics_of_kafkas_own_unless_they_are_named() {
+    topic("ours", &[r#"{"n":1}"#]);
+    let connector = Connector::new(&config("", json!({"topics.regex": "(__consumer_offs|our).*"})));
+    // The first run makes the topic that offsets are kept in.
+    connector.run();
+    topic("ours-too", &[r#"{"n":2}"#]);
+    connector.run();
+    let key = |name: &str| format!("topics/{name}/partition=0/{name}+0+0000000000.json");
+    assert_eq!(connector.keys(), [key("ours-too"), key("ours")]);
+    // It has no end while its own reader's offsets go to it.
+    let named = json!({"value.converter": "ByteArrayConverter", "format.class": "bytearray", "behavior.on.null.values": "ignore", "flush.size": "1"});
+    let connector = Connector::new(&config("__consumer_offsets", named));
+    let _running = Running(connector.command().stderr(Stdio::null()).spawn().expect("it starts"));
+    let is_its = |key: &String| key.starts_with("topics/__consumer_offsets/partition=");
+    wait_until("an object of it", LIMIT, || connector.keys().iter().any(is_its));
+}
+
+#[test]
 fn avro_by_its_registry_has_the_columns_of_its_schema() {
     let registry = Registry::start();
     let schema = json!({"type": "record", "name": "r", "fields": [

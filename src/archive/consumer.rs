@@ -30,6 +30,9 @@ pub(super) type Consumer = BaseConsumer<Group>;
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// Tries before a partition is given up, and with it this consumer: the next one begins anew.
 const TRIES: u32 = 12;
+/// Topics of Kafka's own, which patterns do not take, as Java's consumers do: a group's offsets would be messages that make offsets.
+pub(super) const INTERNAL: [&str; 3] = ["__consumer_offsets", "__transaction_state", "__share_group_state"];
+
 /// What a worker is told.
 #[derive(Debug)]
 pub(super) enum Control {
@@ -352,6 +355,8 @@ fn config(job: &Job, workers: usize) -> ClientConfig {
     for (name, value) in promised(job) {
         config.set(name, value);
     }
+    let hidden = INTERNAL.into_iter().filter(|internal| !job.topics.iter().any(|topic| topic == internal));
+    let hidden = hidden.map(|topic| format!("^{topic}$")).collect::<Vec<_>>().join(",");
     // A worker's queue holds what comes while it encodes; the fetches in flight come on top.
     let queued_kbytes = (16 * 1024 / workers).max(2 * 1024).to_string();
     for (name, value) in [
@@ -361,6 +366,7 @@ fn config(job: &Job, workers: usize) -> ClientConfig {
         // librdkafka waits a second by default when a queue was full: ours are small, and empty again in milliseconds.
         ("fetch.queue.backoff.ms", "5"),
         ("topic.metadata.refresh.interval.ms", "30000"),
+        ("topic.blacklist", &*hidden),
     ] {
         if job.client.get(name).is_none() {
             config.set(name, value);

@@ -404,6 +404,32 @@ fn a_pattern_takes_no_topics_of_kafkas_own_unless_they_are_named() {
 }
 
 #[test]
+fn a_run_that_ends_names_the_topics_that_are_not_there_and_stores_nothing() {
+    topic("there", &[r#"{"n":1}"#]);
+    for (topics, told_of) in [
+        (json!({"topics": "there,not-there"}), r#"topics=["not-there"]"#),
+        (json!({"topics": "not-there,nor-there"}), r#"topics=["not-there", "nor-there"]"#),
+        (json!({"topics": "", "topics.regex": "not-th.*"}), r#"topics=["^(not-th(.)*)$"]"#),
+    ] {
+        let connector = Connector::new(&config("", topics));
+        let (ended_well, told) = connector.end();
+        assert!(!ended_well && told.contains(told_of), "{told_of}: {told}");
+        assert_eq!(connector.keys(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_topic_of_dead_letters_that_cannot_be_made_ends_the_start() {
+    topic("letterless", &[r#"{"n":1}"#]);
+    let more = json!({"errors.tolerance": "all", "errors.deadletterqueue.topic.name": "letterless-dead"});
+    let connector = Connector::new(&config("letterless", more));
+    let (ended_well, told) = connector.end();
+    let why = "topic=letterless-dead of dead letters is not there, and cannot be made with replication factor 3";
+    assert!(!ended_well && told.contains(why) && told.contains("errors.deadletterqueue.topic.replication.factor"), "{told}");
+    assert_eq!(connector.keys(), Vec::<String>::new());
+}
+
+#[test]
 fn avro_by_its_registry_has_the_columns_of_its_schema() {
     let registry = Registry::start();
     let schema = json!({"type": "record", "name": "r", "fields": [

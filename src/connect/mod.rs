@@ -2,7 +2,6 @@
 
 pub mod config;
 mod convert;
-mod dead_letters;
 mod file;
 mod group;
 mod job;

@@ -77,10 +77,15 @@ impl Connector {
         command
     }
 
-    fn run(&self) -> String {
+    /// What it tells, and whether it ends well.
+    fn end(&self) -> (bool, String) {
         let done = self.command().arg("--until-end").output().expect("it starts");
-        let told = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(done.status.success(), "{told}");
+        (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned())
+    }
+
+    fn run(&self) -> String {
+        let (ended_well, told) = self.end();
+        assert!(ended_well, "{told}");
         told
     }
 
@@ -256,9 +261,8 @@ fn bad_messages_stop_it_or_go_to_the_dead_letter_topic() {
     broker().create_topic("bad", 1);
     send("bad", [Some(&b"{\"n\":1}"[..]), Some(b"nonsense"), None, Some(b"{\"n\":2}")].into_iter());
     let strict = Connector::new(&config("bad", json!({})));
-    let done = strict.command().arg("--until-end").output().expect("it starts");
-    let told = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(!done.status.success() && told.contains("bad+0+1 cannot be stored: not JSON"), "{told}");
+    let (ended_well, told) = strict.end();
+    assert!(!ended_well && told.contains("bad+0+1 cannot be stored: not JSON"), "{told}");
     assert_eq!(strict.keys(), Vec::<String>::new());
     let tolerant = Connector::new(&config(
         "bad",
@@ -354,22 +358,93 @@ fn an_object_of_other_messages_is_replaced_as_the_makers_connector_does() {
     assert_eq!(connector.objects(), [(key(0), text(10..13)), (key(2), text(2..4))].into());
 }
 
+/// Routes every message to the topic `all`.
+fn to_all(topics: &str) -> Value {
+    config(
+        topics,
+        json!({"transforms": "r", "transforms.r.type": "RegexRouter", "transforms.r.regex": "met-.*", "transforms.r.replacement": "all"}),
+    )
+}
+
+#[test]
+fn topics_that_a_router_gives_one_name_keep_all_their_messages() {
+    topic("met-a", &[r#"{"n":1}"#]);
+    topic("met-b", &[r#"{"n":2}"#]);
+    let key = |name: &str| format!("topics/all/partition=0/{name}+0+0000000000.json");
+    let connector = Connector::new(&to_all("met-a,met-b"));
+    connector.run();
+    let expected = [(key("met-a"), b"{\"n\":1}\n".to_vec()), (key("met-b"), b"{\"n\":2}\n".to_vec())];
+    assert_eq!(connector.objects(), expected.into());
+
+    // Each for itself has the names of Connect's; one would take the place of the other, and does not.
+    let mut connector = Connector::new(&to_all("met-a"));
+    connector.run();
+    connector.configure(&to_all("met-b"));
+    let (ended_well, told) = connector.end();
+    assert!(!ended_well && told.contains("topic=met-b would take the place of one of topic=met-a"), "{told}");
+    assert_eq!(connector.objects(), [(key("all"), b"{\"n\":1}\n".to_vec())].into());
+}
+
+#[test]
+fn a_pattern_takes_no_topics_of_kafkas_own_unless_they_are_named() {
+    topic("ours", &[r#"{"n":1}"#]);
+    let connector = Connector::new(&config("", json!({"topics.regex": "(__consumer_offs|our).*"})));
+    // The first run makes the topic that offsets are kept in.
+    connector.run();
+    topic("ours-too", &[r#"{"n":2}"#]);
+    connector.run();
+    let key = |name: &str| format!("topics/{name}/partition=0/{name}+0+0000000000.json");
+    assert_eq!(connector.keys(), [key("ours-too"), key("ours")]);
+    // It has no end while its own reader's offsets go to it.
+    let named = json!({"value.converter": "ByteArrayConverter", "format.class": "bytearray", "behavior.on.null.values": "ignore", "flush.size": "1"});
+    let connector = Connector::new(&config("__consumer_offsets", named));
+    let _running = Running(connector.command().stderr(Stdio::null()).spawn().expect("it starts"));
+    let is_its = |key: &String| key.starts_with("topics/__consumer_offsets/partition=");
+    wait_until("an object of it", LIMIT, || connector.keys().iter().any(is_its));
+}
+
+#[test]
+fn a_run_that_ends_names_the_topics_that_are_not_there_and_stores_nothing() {
+    topic("there", &[r#"{"n":1}"#]);
+    for (topics, told_of) in [
+        (json!({"topics": "there,not-there"}), r#"topics=["not-there"]"#),
+        (json!({"topics": "not-there,nor-there"}), r#"topics=["not-there", "nor-there"]"#),
+        (json!({"topics": "", "topics.regex": "not-th.*"}), r#"topics=["^(not-th(.)*)$"]"#),
+    ] {
+        let connector = Connector::new(&config("", topics));
+        let (ended_well, told) = connector.end();
+        assert!(!ended_well && told.contains(told_of), "{told_of}: {told}");
+        assert_eq!(connector.keys(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_topic_of_dead_letters_that_cannot_be_made_ends_the_start() {
+    topic("letterless", &[r#"{"n":1}"#]);
+    let more = json!({"errors.tolerance": "all", "errors.deadletterqueue.topic.name": "letterless-dead"});
+    let connector = Connector::new(&config("letterless", more));
+    let (ended_well, told) = connector.end();
+    let why = "topic=letterless-dead of dead letters is not there, and cannot be made with replication factor 3";
+    assert!(!ended_well && told.contains(why) && told.contains("errors.deadletterqueue.topic.replication.factor"), "{told}");
+    assert_eq!(connector.keys(), Vec::<String>::new());
+}
+
 #[test]
 fn avro_by_its_registry_has_the_columns_of_its_schema() {
     let registry = Registry::start();
     let schema = json!({"type": "record", "name": "r", "fields": [
         {"name": "n", "type": "int"}, {"name": "t", "type": ["null", "string"], "default": null},
         {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
-        {"name": "tags", "type": {"type": "map", "values": "double"}},
+        {"name": "tags", "type": {"type": "map", "values": "double"}}, {"name": "u", "type": ["int", "string"]},
     ]});
     let body = json!({"schema": schema.to_string()}).to_string();
     let (status, answer) = registry.request("POST", "/subjects/avro-value/versions", &body);
     assert_eq!(status, 200, "{answer}");
     let id = serde_json::from_str::<Value>(&answer).expect("JSON")["id"].as_u64().expect("an id");
     let message = |body: &[u8]| [&[0], &u32::try_from(id).expect("small").to_be_bytes()[..], body].concat();
-    // n=5, t="hi", at=1000 ms, tags={"x": 0.5}; then n=-1, t=null, at=0, no tags.
-    let first = [&[10, 2, 4, b'h', b'i', 0xd0, 0x0f, 2, 2, b'x'][..], &0.5_f64.to_le_bytes(), &[0]].concat();
-    topic("avro", &[message(&first), message(&[1, 0, 0, 0])]);
+    // n=5, t="hi", at=1000 ms, tags={"x": 0.5}, u="s"; then n=-1, t=null, at=0, no tags, u=5.
+    let first = [&[10, 2, 4, b'h', b'i', 0xd0, 0x0f, 2, 2, b'x'][..], &0.5_f64.to_le_bytes(), &[0, 2, 2, b's']].concat();
+    topic("avro", &[message(&first), message(&[1, 0, 0, 0, 0, 10])]);
     let connector = Connector::new(&config(
         "avro",
         json!({"format.class": "parquet", "value.converter": "io.confluent.connect.avro.AvroConverter", "value.converter.schema.registry.url": registry.url()}),
@@ -381,6 +456,8 @@ fn avro_by_its_registry_has_the_columns_of_its_schema() {
     assert_eq!(file["types"]["at"], "TIMESTAMP WITH TIME ZONE");
     assert_eq!((&file["rows"][0]["n"], &file["rows"][0]["t"]), (&json!(5), &json!("hi")));
     assert_eq!((&file["rows"][0]["tags"]["x"], &file["rows"][1]["t"]), (&json!(0.5), &Value::Null));
+    assert_eq!(file["rows"][0]["u"], json!({"int": null, "string": "s"}), "a union is a record of its types");
+    assert_eq!(file["rows"][1]["u"], json!({"int": 5, "string": null}));
     assert!(file["rows"][0]["at"].as_str().is_some_and(|at| at.starts_with("1970-01-01 00:00:01")), "{file}");
 }
 

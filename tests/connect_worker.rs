@@ -115,9 +115,21 @@ fn a_connector_that_cannot_use_its_bucket_fails_with_the_reason_and_goes_on_once
     assert_eq!(worker.ask("POST", "/connectors/my-model-connector/restart?includeTasks=true&onlyFailed=true", "").0, 202);
     assert_eq!(worker.status("my-model-connector")["tasks"][0]["state"], "RUNNING");
     // The topic comes later.
+    let log = || std::fs::read_to_string(dir.path().join("log")).expect("the log");
+    wait_until("it is told that there is none", LIMIT, || log().contains(r#"topics=["my-model"]"#));
     kafka.create_topic("my-model", 1);
     produce(&kafka, 0..2);
     wait_until("its object", LIMIT, || objects(&minio) == [key(0)]);
+
+    // Three replicas of a topic of dead letters, as Connect asks for by default, one broker cannot have.
+    let mut dead: Value = serde_json::from_str(&seed).expect("JSON");
+    dead["errors.tolerance"] = json!("all");
+    dead["errors.deadletterqueue.topic.name"] = json!("dead");
+    assert_eq!(worker.ask("PUT", "/connectors/dead/config", &dead.to_string()).0, 201);
+    wait_until("its task fails", LIMIT, || worker.status("dead")["tasks"][0]["state"] == "FAILED");
+    let status = worker.status("dead")["tasks"][0]["trace"].to_string();
+    assert!(status.contains("topic=dead of dead letters") && status.contains("replication factor 3"), "{status}");
+    assert_eq!(worker.ask("DELETE", "/connectors/dead", "").0, 204);
     drop(worker);
 
     // Credentials that are none.

@@ -30,6 +30,9 @@ pub(super) type Consumer = BaseConsumer<Group>;
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// Tries before a partition is given up, and with it this consumer: the next one begins anew.
 const TRIES: u32 = 12;
+/// Topics of Kafka's own, which patterns do not take, as Java's consumers do: a group's offsets would be messages that make offsets.
+pub(super) const INTERNAL: [&str; 3] = ["__consumer_offsets", "__transaction_state", "__share_group_state"];
+
 /// What a worker is told.
 #[derive(Debug)]
 pub(super) enum Control {
@@ -66,6 +69,10 @@ pub(super) struct Group {
     /// What cannot be helped here: the archiver begins anew, or ends.
     pub broken: parking_lot::Mutex<Option<Fault>>,
     pub assigned: AtomicBool,
+    /// The archiver is told to stop.
+    stop: Arc<AtomicBool>,
+    /// Nobody polls this consumer any more.
+    pub closing: AtomicBool,
 }
 
 /// A worker's queue as the group sees it.
@@ -106,22 +113,22 @@ impl ConsumerContext for Group {
 
 impl Group {
     fn take(&self, consumer: &Consumer, partitions: &TopicPartitionList) -> Result<(), String> {
-        let positions = retry(|| committed(consumer, partitions))?;
+        let positions = self.retry(|| committed(consumer, partitions))?;
         let names = positions.iter().map(|(at, _)| at.topic.clone()).collect();
-        let ids = retry(|| topic::ids(consumer, &names))?;
+        let ids = self.retry(|| topic::ids(consumer, &names))?;
         let mut starts = TopicPartitionList::new();
         let mut taken = Vec::with_capacity(positions.len());
         for (at, position) in positions {
             let ask = || consumer.fetch_watermarks(&at.topic, at.partition, ANSWER).map_err(|error| format!("{at}: {error}"));
-            let (first, end) = retry(ask)?;
+            let (first, end) = self.retry(ask)?;
             let id = ids.get(&at.topic).copied();
             let mut position = in_topic(&at, position, id, (first, end));
             let tag = match (&self.tags, id) {
-                (Some(tags), Some(id)) => retry(|| tags.of(&at.topic, id))?,
+                (Some(tags), Some(id)) => self.retry(|| tags.of(&at.topic, id))?,
                 _ => None,
             };
             if let Some(table) = &self.table {
-                position = retry(|| table.take_over(&called(&at, tag.as_deref()), position, end))?;
+                position = self.retry(|| table.take_over(&called(&at, tag.as_deref()), position, end))?;
             }
             let next = match (position.offset, self.start) {
                 (Some(offset), _) if offset < first => {
@@ -154,6 +161,10 @@ impl Group {
             let _ = worker.send(Control::Take { lease, position, next, until });
         }
         Ok(())
+    }
+
+    fn retry<T>(&self, ask: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+        retry(ask, || self.stop.load(Ordering::Acquire) || self.closing.load(Ordering::Acquire))
     }
 
     fn give_away(&self, consumer: &Consumer, partitions: &TopicPartitionList) {
@@ -245,18 +256,21 @@ fn committed(consumer: &Consumer, partitions: &TopicPartitionList) -> Result<Vec
         .collect()
 }
 
-fn retry<T>(mut ask: impl FnMut() -> Result<T, String>) -> Result<T, String> {
-    let mut tries = 1;
-    loop {
+/// Asks until there is an answer, or nobody needs one any more: this is where a run that stops would wait for minutes.
+fn retry<T>(mut ask: impl FnMut() -> Result<T, String>, is_over: impl Fn() -> bool) -> Result<T, String> {
+    for _ in 1..TRIES {
+        if is_over() {
+            return Err("the archiver stops".to_owned());
+        }
         match ask() {
-            Err(error) if tries < TRIES => {
+            Err(error) if !is_over() => {
                 tracing::warn!(%error, "asked again");
-                tries += 1;
                 std::thread::sleep(Duration::from_millis(500));
             }
             answer => return answer,
         }
     }
+    ask()
 }
 
 fn done(error: *mut sys::rd_kafka_error_t) -> Result<(), String> {
@@ -279,6 +293,7 @@ pub(super) fn join(
     workers: Vec<Told>,
     table: Option<Arc<Table>>,
     tags: Option<Tags>,
+    stop: &Arc<AtomicBool>,
 ) -> Result<(Arc<Consumer>, Vec<Queue>), String> {
     let group = Group {
         leases: leases.clone(),
@@ -292,6 +307,8 @@ pub(super) fn join(
         queues: OnceLock::new(),
         broken: parking_lot::Mutex::new(None),
         assigned: AtomicBool::new(false),
+        stop: stop.clone(),
+        closing: AtomicBool::new(false),
     };
     let count = group.workers.len();
     let consumer: Arc<Consumer> =
@@ -338,6 +355,8 @@ fn config(job: &Job, workers: usize) -> ClientConfig {
     for (name, value) in promised(job) {
         config.set(name, value);
     }
+    let hidden = INTERNAL.into_iter().filter(|internal| !job.topics.iter().any(|topic| topic == internal));
+    let hidden = hidden.map(|topic| format!("^{topic}$")).collect::<Vec<_>>().join(",");
     // A worker's queue holds what comes while it encodes; the fetches in flight come on top.
     let queued_kbytes = (16 * 1024 / workers).max(2 * 1024).to_string();
     for (name, value) in [
@@ -347,6 +366,7 @@ fn config(job: &Job, workers: usize) -> ClientConfig {
         // librdkafka waits a second by default when a queue was full: ours are small, and empty again in milliseconds.
         ("fetch.queue.backoff.ms", "5"),
         ("topic.metadata.refresh.interval.ms", "30000"),
+        ("topic.blacklist", &*hidden),
     ] {
         if job.client.get(name).is_none() {
             config.set(name, value);
@@ -358,6 +378,20 @@ fn config(job: &Job, workers: usize) -> ClientConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_stops_asks_no_more() {
+        let asked = std::cell::Cell::new(0);
+        let ask = || {
+            asked.set(asked.get() + 1);
+            Err::<(), _>("no answer".to_owned())
+        };
+        // Told to stop while it waits for the first answer.
+        assert_eq!(retry(ask, || asked.get() == 1), Err("no answer".to_owned()));
+        assert_eq!(retry(ask, || true), Err("the archiver stops".to_owned()));
+        assert_eq!(asked.get(), 1);
+        assert_eq!(retry(|| Ok(7), || false), Ok(7));
+    }
 
     #[test]
     fn a_position_holds_in_the_topic_that_it_was_committed_for() {

@@ -97,7 +97,7 @@ pub(super) struct DeadTopic {
 impl DeadTopic {
     /// `None` when dead letters go elsewhere.
     pub fn open(client: &ClientConfig, on_bad: &OnBad) -> Result<Option<DeadTopic>, String> {
-        let OnBad::Topic { name, headers, connector } = on_bad else { return Ok(None) };
+        let OnBad::Topic { name, headers, connector, .. } = on_bad else { return Ok(None) };
         let mut client = client.clone();
         client.remove("group.id");
         client.set("acks", "all").set("enable.idempotence", "true").set("allow.auto.create.topics", "false");

@@ -18,6 +18,8 @@ pub struct Job {
     pub client: ClientConfig,
     /// Topics by name, or by regular expressions that begin with `^`.
     pub topics: Vec<String>,
+    /// Those of them that may be missing, as a ledger's may: nobody is told so, and no run ends by it.
+    pub optional: Vec<String>,
     /// Where a partition that nobody has committed for is begun.
     pub start: Start,
     /// What becomes of the messages.
@@ -80,8 +82,10 @@ pub enum OnBad {
     },
     /// It goes to this topic as it is, before its range is stored. After a crash it may be there twice.
     Topic {
-        /// The topic, which exists.
+        /// The topic.
         name: String,
+        /// Replicas of the topic where it is made, if it is missing; `None`: it must exist.
+        make: Option<i32>,
         /// With Kafka Connect's headers, `__connect.errors.topic` and so on.
         headers: bool,
         /// The connector that it comes from, for those headers.

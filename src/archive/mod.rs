@@ -24,6 +24,7 @@ pub mod metrics;
 mod offsets;
 mod position;
 pub mod predictions;
+mod preflight;
 mod probe;
 mod queue;
 mod range;
@@ -49,6 +50,7 @@ use consumer::{Control, join};
 use dead_letter::DeadTopic;
 use lease::Leases;
 use offsets::Offsets;
+use preflight::Preflight;
 use range::Fault;
 use rdkafka::consumer::Consumer as _;
 use std::sync::Arc;
@@ -76,6 +78,8 @@ pub struct Archiver {
     job: Job,
     counters: Arc<Counters>,
     stop: Arc<AtomicBool>,
+    /// Topics that were told of as missing.
+    missing: parking_lot::Mutex<Vec<String>>,
 }
 
 /// How a run ended.
@@ -86,10 +90,21 @@ enum End {
     Again(String),
 }
 
+impl End {
+    /// # Errors
+    /// What never passes.
+    fn by(fault: Fault) -> Result<End, String> {
+        match fault {
+            Fault::Again(why) => Ok(End::Again(why)),
+            Fault::Fatal(why) => Err(why),
+        }
+    }
+}
+
 impl Archiver {
     /// Nothing is asked or started yet.
     pub fn new(job: Job) -> Archiver {
-        Archiver { job, counters: Arc::default(), stop: Arc::default() }
+        Archiver { job, counters: Arc::default(), stop: Arc::default(), missing: parking_lot::Mutex::default() }
     }
 
     /// Counts and progress; they go on after this.
@@ -105,7 +120,8 @@ impl Archiver {
     /// Archives until it is stopped, or everything is stored (`until_end`). What may pass is tried again for ever.
     ///
     /// # Errors
-    /// What never passes: a target that cannot be made of its settings, a bucket that is not there, credentials that are none, a message that cannot be stored under [`OnBad::Stop`].
+    /// What never passes: a target that cannot be made of its settings, a bucket that is not there, credentials that are none, dead letters without a topic, a
+    /// message that cannot be stored under [`OnBad::Stop`]; of a run that ends, a topic that is not there.
     pub fn run(&self) -> Result<(), Error> {
         let fatal = |why: String| Error::new(ErrorKind::Storage, why);
         consumer::check(&self.job).map_err(|why| Error::new(ErrorKind::Config, why))?;
@@ -144,9 +160,47 @@ impl Archiver {
         }
     }
 
+    /// Asks whether the topics are there. `Some`: how the run ends before it begins.
+    ///
+    /// # Errors
+    /// What never passes.
+    fn preflight(&self) -> Result<Option<End>, String> {
+        let (preflight, (answer, answered)) = (Preflight::of(&self.job), mpsc::channel());
+        // Not waited for by a run that is stopped, which does not listen any more.
+        let asking = std::thread::Builder::new().name("predlog-ask".to_owned()).spawn(move || drop(answer.send(preflight.ask())));
+        if let Err(error) = asking {
+            return Ok(Some(End::Again(format!("cannot start a thread: {error}"))));
+        }
+        let missing = loop {
+            match answered.recv_timeout(POLL) {
+                Ok(Ok(missing)) => break missing,
+                Ok(Err(fault)) => return End::by(fault).map(Some),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Ok(Some(End::Again("the thread that asks panicked".to_owned())));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) if self.stop.load(Ordering::Acquire) => return Ok(Some(End::Done)),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+        };
+        if !missing.is_empty() && self.job.until_end {
+            return Err(format!(
+                "topics={missing:?}: the brokers have none of this name, or that matches: expected topics that are there, of a run that ends"
+            ));
+        }
+        let mut told = self.missing.lock();
+        if !missing.is_empty() && *told != missing {
+            tracing::warn!(topics = ?missing, "the brokers have none of this name, or that matches: what comes is stored once they are made");
+        }
+        *told = missing;
+        Ok(None)
+    }
+
     /// # Errors
     /// What never passes.
     fn run_once(&self, target: &Target) -> Result<End, String> {
+        if let Some(end) = self.preflight()? {
+            return Ok(end);
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("predlog-store")
@@ -155,15 +209,14 @@ impl Archiver {
             .map_err(|error| format!("cannot start the threads that store: {error}"))?;
         let table = match self.job.table.as_ref().map(|target| Table::open(target, &self.job.group)).transpose() {
             Ok(table) => table.map(Arc::new),
-            Err(Fault::Again(why)) => return Ok(End::Again(why)),
-            Err(Fault::Fatal(why)) => return Err(why),
+            Err(fault) => return End::by(fault),
         };
         let leases = Arc::new(Leases::default());
         let (controls, receivers): (Vec<_>, Vec<_>) = (0..self.job.threads.max(1)).map(|_| mpsc::channel()).unzip();
         let unfinished: Vec<Arc<Unfinished>> = controls.iter().map(|_| Arc::default()).collect();
         let workers = controls.iter().cloned().zip(unfinished.iter().cloned()).collect();
         let tags = (self.job.same_key == SameKey::KeepBoth).then(|| Tags::new(target.clone(), runtime.handle().clone()));
-        let joined = join(&self.job, &leases, &self.counters, workers, table.clone(), tags);
+        let joined = join(&self.job, &leases, &self.counters, workers, table.clone(), tags, &self.stop);
         let (consumer, queues) = match joined {
             Ok(joined) => joined,
             Err(why) => return Ok(End::Again(why)),
@@ -199,6 +252,7 @@ impl Archiver {
             let end = self.serve(&consumer, runtime.handle(), &unfinished, || {
                 workers.iter().any(std::thread::ScopedJoinHandle::is_finished)
             });
+            consumer.context().closing.store(true, Ordering::Release);
             leases.revoke_all();
             // Nobody listens when no request is in flight.
             let _ = stopping.send(true);
@@ -243,14 +297,16 @@ impl Archiver {
                 Some(Ok(message)) => return Ok(End::Again(format!("a message came astray: {message:?}"))),
                 None => {}
             }
-            match group.broken.lock().take() {
-                Some(Fault::Again(why)) => return Ok(End::Again(why)),
-                Some(Fault::Fatal(why)) => return Err(why),
-                None => {}
-            }
             let all_stored = || unfinished.iter().all(|partitions| partitions.is_none());
             let ended = self.job.until_end && group.assigned.load(Ordering::Acquire) && all_stored();
-            if self.stop.load(Ordering::Acquire) || worker_ended() || ended {
+            let stopped = self.stop.load(Ordering::Acquire);
+            // Behind that: who breaks something says so before the partition counts as none.
+            match group.broken.lock().take() {
+                Some(Fault::Again(_)) if stopped => {}
+                Some(fault) => return End::by(fault),
+                None => {}
+            }
+            if stopped || worker_ended() || ended {
                 return Ok(End::Done);
             }
         }

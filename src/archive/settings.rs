@@ -24,6 +24,7 @@ impl Job {
         }
         let found = topics(&config.kafka).map_err(wrong)?;
         let settings = &config.archive;
+        let optional = vec![found.ledger.clone()];
         let topics = if settings.topics.is_empty() { vec![found.pattern, found.ledger] } else { settings.topics.clone() };
         let scratch = ScratchDir::open(&settings.dir).map_err(|why| Error::new(ErrorKind::Storage, why))?;
         let scratch = Arc::new(scratch);
@@ -32,6 +33,7 @@ impl Job {
             group: settings.group.clone(),
             client: found.client,
             topics,
+            optional,
             start: settings.start,
             format: Arc::new(format),
             rotation: config.rotation.clone(),
@@ -53,7 +55,7 @@ fn on_bad(settings: &ArchiveSettings) -> OnBad {
     match (settings.on_bad, &settings.dead_letter_topic) {
         (BadMessages::Stop, _) => OnBad::Stop,
         (BadMessages::Skip, _) => OnBad::Skip,
-        (BadMessages::DeadLetter, Some(name)) => OnBad::Topic { name: name.clone(), headers: true, connector: None },
+        (BadMessages::DeadLetter, Some(name)) => OnBad::Topic { name: name.clone(), make: None, headers: true, connector: None },
         (BadMessages::DeadLetter, None) => OnBad::Objects { prefix: settings.dead_letter_prefix.clone() },
     }
 }

@@ -29,6 +29,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 /// The attribute of an object that says of which range it is, where its key does not. Letters alone, as not every store takes others.
 const RANGE: &str = "predlogrange";
+/// The attribute that says by its name of which topic it is: one that was made anew has the name of the one before.
+const TOPIC: &str = "predlogtopic";
 /// Requests to the store at one time.
 const REQUESTS: usize = 8;
 /// Larger objects go up in parts of this size (S3's smallest), two at a time …
@@ -66,8 +68,9 @@ pub(super) struct Finished {
 pub(super) struct Abandoned;
 
 /// What was decided to be stored: the position that it begins from, and the offset that it ends before.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Plan {
+    topic: Arc<str>,
     from: Position,
     end: i64,
 }
@@ -109,8 +112,10 @@ impl<'a> Taken<'a> {
 enum Put {
     /// The object is there, with so many bytes.
     Stored(u64),
-    /// One of other messages is.
+    /// One of other messages is, of this topic or of who knows which.
     Taken,
+    /// One of another topic is.
+    OfTopic(String),
 }
 
 /// Stores ranges, for all workers.
@@ -155,7 +160,7 @@ impl Storer {
     async fn store(self: Arc<Self>, finished: Finished) -> Result<Position, Abandoned> {
         let Finished { lease, from, end, mut objects, state, dead, messages, rows, duplicates, newest_time } = finished;
         let files: Vec<TableFile> = objects.iter_mut().filter_map(|object| object.table.take()).collect();
-        let plan = Plan { from, end };
+        let plan = Plan { topic: lease.at.topic.clone(), from, end };
         if from.end.is_none() {
             self.commit_plan(&lease, &plan).await?;
         }
@@ -266,12 +271,16 @@ impl Storer {
                 Ok(Err(NotCommitted::Never(why))) => Fault::Fatal(why),
                 Err(error) => Fault::Again(error.to_string()),
             };
-            // Whoever has lost the partition is fenced: nothing is wrong then.
-            if self.offsets.leases.is_held(lease) {
-                *self.offsets.consumer.context().broken.lock() = Some(fault);
-            }
-            return Err(Abandoned);
+            return Err(self.give_up(lease, fault));
         }
+    }
+
+    /// Ends the run by this fault, but for one who has lost the partition: he is fenced, and nothing is wrong.
+    fn give_up(&self, lease: &Lease, fault: Fault) -> Abandoned {
+        if self.offsets.leases.is_held(lease) {
+            *self.offsets.consumer.context().broken.lock() = Some(fault);
+        }
+        Abandoned
     }
 
     async fn commit(self: &Arc<Self>, lease: &Lease, offset: i64, position: Position) -> Result<(), Abandoned> {
@@ -313,6 +322,14 @@ impl Storer {
                     self.commit_plan(lease, plan).await?;
                     taken = Taken::Replace(plan);
                 }
+                (Ok(Put::OfTopic(other)), _) => {
+                    let (key, topic) = (&object.key, &lease.at.topic);
+                    let why = format!(
+                        "key={key}: an object of topic={topic} would take the place of one of topic={other}, which is not replaced: expected names of \
+                         objects that keep them apart, such as another topics.dir, or other routers, for one of them"
+                    );
+                    return Err(self.give_up(lease, Fault::Fatal(why)));
+                }
                 // Only who asks is told so.
                 (Ok(Put::Taken), _) => {}
                 (Err(error), _) => tries.failed("put an object", &format!("key={}: {error}", object.key)).await?,
@@ -345,31 +362,32 @@ impl Storer {
         let options = PutOptions { mode, attributes: self.attributes(taken), ..PutOptions::default() };
         match timely(size, self.target.store.put_opts(path, bytes.into(), options)).await? {
             Ok(_) => Ok(Put::Stored(size)),
-            Err(object_store::Error::AlreadyExists { .. }) => match self.there(path, taken).await? {
-                Some(true) => {
-                    tracing::debug!(%path, "is there already");
-                    Ok(Put::Stored(size))
-                }
-                Some(false) => Ok(Put::Taken),
-                None => Err("an object of this key was there, and is not any more".to_owned()),
-            },
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                let found = self.there(path, size, taken).await?;
+                found.ok_or_else(|| "an object of this key was there, and is not any more".to_owned())
+            }
             Err(error) => Err(error.to_string()),
         }
     }
 
     fn attributes(&self, taken: Taken<'_>) -> Attributes {
-        let plan = taken.plan().filter(|_| self.target.attributes);
-        plan.map(|plan| (Attribute::Metadata(RANGE.into()), AttributeValue::from(plan.mark()))).into_iter().collect()
+        let Some(plan) = taken.plan().filter(|_| self.target.attributes) else { return Attributes::default() };
+        let said = [(RANGE, AttributeValue::from(plan.mark())), (TOPIC, AttributeValue::from(plan.topic.to_string()))];
+        said.into_iter().map(|(name, value)| (Attribute::Metadata(name.into()), value)).collect()
     }
 
-    /// Whether an object has this key, and whether it is of the same messages.
-    async fn there(&self, path: &Path, taken: Taken<'_>) -> Result<Option<bool>, String> {
+    /// What a put of so many bytes comes to where an object has the key already; `None` when there is none.
+    async fn there(&self, path: &Path, size: u64, taken: Taken<'_>) -> Result<Option<Put>, String> {
         let found = timely(0, self.target.store.get_opts(path, GetOptions { head: true, ..GetOptions::default() })).await?;
         match (found, taken.plan()) {
-            (Ok(_), None) => Ok(Some(true)),
+            (Ok(_), None) => Ok(Some(Put::Stored(size))),
             (Ok(found), Some(plan)) => {
-                let mark = found.attributes.get(&Attribute::Metadata(RANGE.into()));
-                Ok(Some(mark.is_some_and(|mark| mark.as_ref() == plan.mark())))
+                let said = |name: &'static str| found.attributes.get(&Attribute::Metadata(name.into())).map(AsRef::as_ref);
+                Ok(Some(match (said(RANGE), said(TOPIC)) {
+                    (_, Some(topic)) if topic != &*plan.topic => Put::OfTopic(topic.to_owned()),
+                    (Some(mark), _) if mark == plan.mark() => Put::Stored(size),
+                    _ => Put::Taken,
+                }))
             }
             (Err(object_store::Error::NotFound { .. }), _) => Ok(None),
             (Err(error), _) => Err(error.to_string()),
@@ -377,12 +395,10 @@ impl Storer {
     }
 
     async fn put_parts(&self, path: &Path, file: &std::path::Path, size: u64, taken: Taken<'_>) -> Result<Put, String> {
-        if !taken.is_replaced() {
-            match self.there(path, taken).await? {
-                Some(true) => return Ok(Put::Stored(size)),
-                Some(false) => return Ok(Put::Taken),
-                None => {}
-            }
+        if !taken.is_replaced()
+            && let Some(found) = self.there(path, size, taken).await?
+        {
+            return Ok(found);
         }
         let options = PutMultipartOptions { attributes: self.attributes(taken), ..PutMultipartOptions::default() };
         let upload = timely(0, self.target.store.put_multipart_opts(path, options)).await?;

@@ -23,7 +23,7 @@ const NEVER_BY_ITSELF: RotationSettings = RotationSettings {
 };
 
 /// Archives as the connector says: with the brokers of `[kafka]` and the directory, memory and threads of `[archive]`. `environment` answers for
-/// the variables that say where S3 is; credentials that the connector does not give are read where the AWS SDKs have them. The dead letter topic is made where it is missing.
+/// the variables that say where S3 is; credentials that the connector does not give are read where the AWS SDKs have them.
 ///
 /// # Errors
 /// [`ErrorKind::Config`]: a key that is wrong. [`ErrorKind::Storage`]: `archive.dir` cannot be made.
@@ -41,13 +41,11 @@ pub fn job(
     let format = S3Sink::new(sink, scratch.clone()).map_err(wrong)?;
     let target = target(sink, environment);
     target.validate().map_err(wrong)?;
-    if let Some(letters) = &sink.dead_letters {
-        super::dead_letters::create(&client, letters);
-    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Job {
         client,
         topics: sink.topics.clone(),
+        optional: Vec::new(),
         start: sink.start,
         format: Arc::new(format),
         rotation: NEVER_BY_ITSELF,
@@ -72,9 +70,12 @@ pub(super) fn group_of(connector: &str) -> String {
 
 fn on_bad(sink: &SinkConfig) -> OnBad {
     match (&sink.dead_letters, sink.tolerate) {
-        (Some(letters), _) => {
-            OnBad::Topic { name: letters.topic.clone(), headers: letters.headers, connector: Some(sink.name.clone()) }
-        }
+        (Some(letters), _) => OnBad::Topic {
+            name: letters.topic.clone(),
+            make: Some(letters.replication),
+            headers: letters.headers,
+            connector: Some(sink.name.clone()),
+        },
         (None, true) => OnBad::Skip,
         (None, false) => OnBad::Stop,
     }
@@ -144,7 +145,7 @@ mod tests {
         let topic = ("errors.deadletterqueue.topic.name", "dead");
         assert_eq!(
             on_bad(&sink(&[all, topic])),
-            OnBad::Topic { name: "dead".into(), headers: false, connector: Some("c".into()) }
+            OnBad::Topic { name: "dead".into(), make: Some(3), headers: false, connector: Some("c".into()) }
         );
     }
 

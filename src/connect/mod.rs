@@ -2,13 +2,13 @@
 
 pub mod config;
 mod convert;
-mod dead_letters;
 mod file;
 mod group;
 mod job;
 pub mod partitioner;
 mod record;
 pub mod rest;
+mod routes;
 mod runner;
 mod schema;
 mod sink;

@@ -120,14 +120,29 @@ fn replace(part: &mut Part, renamed: &dyn Fn(&str) -> Option<String>) -> Result<
     let Value::Record(values) = value else {
         return Err("ReplaceField: expected an object to replace fields of".to_owned());
     };
-    let kept = std::mem::take(values).into_iter().filter_map(|(name, value)| Some((renamed(&name)?, value)));
-    *values = kept.collect();
     if let Some(schema) = &part.schema
         && let Kind::Struct(fields) = &schema.kind
     {
-        let kept = fields.iter().filter_map(|(name, field)| Some((renamed(name)?, field.clone())));
-        part.schema = Some(Arc::new(Schema { kind: Kind::Struct(kept.collect()), ..(**schema).clone() }));
+        let mut kept: Vec<(String, Arc<Schema>)> = Vec::with_capacity(fields.len());
+        for (name, field) in fields {
+            let Some(new) = renamed(name) else { continue };
+            if kept.iter().any(|(known, _)| *known == new) {
+                return Err(format!(
+                    "ReplaceField: renames: {name} would be a second field {new}: expected a name that no other has"
+                ));
+            }
+            kept.push((new, field.clone()));
+        }
+        part.schema = Some(Arc::new(Schema { kind: Kind::Struct(kept), ..(**schema).clone() }));
     }
+    // Without a schema the later of two counts, as in Connect.
+    let mut kept = Vec::with_capacity(values.len());
+    for (name, value) in std::mem::take(values) {
+        if let Some(new) = renamed(&name) {
+            set(&mut kept, &new, value);
+        }
+    }
+    *values = kept;
     Ok(())
 }
 
@@ -209,6 +224,24 @@ mod tests {
         apply(&transforms, &mut record).unwrap();
         assert_eq!(record.key.value.unwrap().to_string(), r#"{"id":1}"#);
         assert!(needs_key(&transforms));
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_the_later_ones_without_a_schema_and_refused_with_one() {
+        let transforms = [TransformSettings::ReplaceField {
+            side: Side::Value,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            renames: vec![("a".into(), "b".into())],
+        }];
+        for (value, expected) in [(r#"{"a":1,"b":2}"#, r#"{"b":2}"#), (r#"{"b":2,"a":1}"#, r#"{"b":1}"#)] {
+            let mut plain = record(value, None);
+            apply(&transforms, &mut plain).unwrap();
+            assert_eq!(plain.value.value.unwrap().to_string(), expected);
+            let schema = Schema::infer(&serde_json::from_str(value).unwrap()).unwrap();
+            let (class, why) = apply(&transforms, &mut record(value, Some(schema))).unwrap_err();
+            assert!(class.ends_with("ReplaceField$Value") && why.contains("a second field b"), "{class}: {why}");
+        }
     }
 
     #[test]

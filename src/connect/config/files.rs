@@ -26,7 +26,7 @@ pub(super) fn names(reader: &mut Reader) -> Names {
         reader.wrong("file.delim", &file_delim, "text without / and control characters");
     }
     let pad_width = usize::try_from(reader.number("filename.offset.zero.pad.width", 10, 0..=20)).unwrap_or(10);
-    Names { topics_dir, file_delim, pad_width }
+    Names { topics_dir, file_delim, pad_width, by_source: false }
 }
 
 /// What no part of an object's key may have.

@@ -16,6 +16,7 @@ pub use reader::Problems;
 pub use transforms::{FieldName, Inserted, Side, TransformSettings};
 
 use super::partitioner::Partitioner;
+use super::routes;
 use crate::archive::Start;
 use crate::ship::AccessKeys;
 use crate::sink::broker::settings::Secret;
@@ -101,6 +102,8 @@ pub struct Names {
     pub file_delim: String,
     /// `filename.offset.zero.pad.width`.
     pub pad_width: usize,
+    /// Files have the name of the topic that their messages lie in, not that of the topic that routers gave them: there several may meet.
+    pub by_source: bool,
 }
 
 /// When the files of a topic partition are finished, all together.
@@ -277,6 +280,7 @@ impl SinkConfig {
             }
         }
         self.report_nulls &= self.dead_letters.is_some();
+        self.names.by_source = routes::may_meet(&self.topics, &self.transforms);
         others::check(reader);
         reader.end();
         if !reader.problems.is_empty() {

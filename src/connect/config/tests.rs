@@ -44,7 +44,10 @@ fn the_seed_is_understood() {
     let config = seed(&[]).unwrap();
     assert_eq!((&*config.bucket, &*config.region, config.part_size), ("myorg-models", "us-east-1", 5 << 20));
     assert_eq!(config.topics, ["my-model"]);
-    assert_eq!(config.names, Names { topics_dir: "my-model/serving".into(), file_delim: "+".into(), pad_width: 10 });
+    assert_eq!(
+        config.names,
+        Names { topics_dir: "my-model/serving".into(), file_delim: "+".into(), pad_width: 10, by_source: false }
+    );
     assert_eq!((config.rotation.flush_size, config.rotation.interval_ms), (2, None));
     assert_eq!(config.rotation.schedule.as_ref().map(|(ms, _)| *ms), Some(20_000));
     assert_eq!(config.format, FileFormat::Parquet(Codec::Snappy));

@@ -24,7 +24,7 @@ pub(super) struct Schemas(Mutex<HashMap<Box<str>, Arc<Schema>>>);
 #[serde(deny_unknown_fields)]
 struct Enveloped<'a> {
     #[serde(borrow)]
-    schema: Option<&'a RawValue>,
+    schema: &'a RawValue,
     payload: Value,
 }
 
@@ -50,10 +50,10 @@ impl Schemas {
     }
 
     fn typed(&self, message: Enveloped<'_>) -> Result<Part, String> {
-        let Some(raw) = message.schema else {
+        if message.schema.get() == "null" {
             return Ok(Part { schema: None, value: (message.payload != Value::Null).then_some(message.payload) });
-        };
-        let schema = self.get(raw.get())?;
+        }
+        let schema = self.get(message.schema.get())?;
         let value = conform(message.payload, &schema).map_err(|why| format!("payload{why}"))?;
         Ok(Part { schema: Some(schema), value: (value != Value::Null).then_some(value) })
     }
@@ -76,14 +76,15 @@ impl Schemas {
 }
 
 impl Enveloped<'_> {
-    /// A schema has a type. Without one this may be anybody's record whose fields are called so.
+    /// A schema has a type, or is null, which is how JsonConverter writes what has none. Others may be anybody's record whose fields are called so.
     fn is_typed(&self) -> bool {
         #[derive(Deserialize)]
         struct Typed {
             #[serde(rename = "type")]
             _kind: String,
         }
-        self.schema.is_some_and(|schema| serde_json::from_str::<Typed>(schema.get()).is_ok())
+        let text = self.schema.get();
+        text == "null" || serde_json::from_str::<Typed>(text).is_ok()
     }
 }
 

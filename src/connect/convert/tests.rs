@@ -59,14 +59,27 @@ fn an_envelope_is_one_where_it_may_be() {
     assert_eq!((shown(&typed), typed.schema.is_some()), ("5".to_owned(), true));
     let plain = json(message, Envelope::Never).unwrap();
     assert_eq!((shown(&plain), plain.schema), (message.to_owned(), None));
-    for own in [r#"{"schema":"v1","payload":5}"#, r#"{"schema":{"a":1},"payload":5}"#, r#"{"x":1}"#, "[1]", "\"t\""] {
+    for own in [
+        r#"{"schema":"v1","payload":5}"#,
+        r#"{"schema":{"a":1},"payload":5}"#,
+        r#"{"schema":null,"payload":5,"x":1}"#,
+        r#"{"schema":null}"#,
+        r#"{"payload":5}"#,
+        r#"{"x":1}"#,
+        "[1]",
+        "\"t\"",
+    ] {
         let plain = json(own, Envelope::WhereFound).unwrap();
         assert_eq!((shown(&plain), plain.schema), (own.to_owned(), None), "somebody's own record");
     }
     let error = json(r#"{"x":1}"#, Envelope::Always).unwrap_err();
     assert!(error.contains("schemas.enable=false"), "{error}");
-    assert_eq!(json(r#"{"schema":null,"payload":{"x":1}}"#, Envelope::Always).unwrap().schema, None);
-    for nothing in ["null", r#"{"schema":{"type":"int8","optional":true},"payload":null}"#] {
+    assert!(json(r#"{"payload":1}"#, Envelope::Always).unwrap_err().contains("`schema`"));
+    for envelope in [Envelope::Always, Envelope::WhereFound] {
+        let bare = json(r#"{"schema":null,"payload":{"x":1}}"#, envelope).unwrap();
+        assert_eq!((shown(&bare), bare.schema), (r#"{"x":1}"#.to_owned(), None), "as JsonConverter writes what has no schema");
+    }
+    for nothing in ["null", r#"{"schema":{"type":"int8","optional":true},"payload":null}"#, r#"{"schema":null,"payload":null}"#] {
         assert_eq!(json(nothing, Envelope::WhereFound).unwrap().value, None, "{nothing}");
     }
     assert!(json("{", Envelope::WhereFound).unwrap_err().starts_with("not JSON"));

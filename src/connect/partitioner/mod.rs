@@ -133,12 +133,19 @@ pub(super) fn time_of(extractor: &Extractor, record: &Record<'_>, now_ms: i64) -
     }
 }
 
-/// An object's key: `<topics.dir>/<topic>/<directory>/<topic>+<partition>+<offset><extension>`.
-pub(super) fn object_key(names: &Names, topic: &str, directory: &str, partition: i32, offset: i64, extension: &str) -> String {
-    let Names { topics_dir, file_delim, pad_width } = names;
+/// An object's key: `<topics.dir>/<topic>/<directory>/<name>+<partition>+<offset><extension>`. The name is the topic's, where only one source's messages get it.
+pub(super) fn object_key(
+    names: &Names,
+    topic: &str,
+    directory: &str,
+    name: &str,
+    (partition, offset): (i32, i64),
+    extension: &str,
+) -> String {
+    let Names { topics_dir, file_delim, pad_width, .. } = names;
     let slash = if topics_dir.is_empty() { "" } else { "/" };
     format!(
-        "{topics_dir}{slash}{topic}/{directory}/{topic}{file_delim}{partition}{file_delim}{offset:0width$}{extension}",
+        "{topics_dir}{slash}{topic}/{directory}/{name}{file_delim}{partition}{file_delim}{offset:0width$}{extension}",
         width = *pad_width
     )
 }

@@ -28,13 +28,13 @@ fn ms(text: &str) -> i64 {
 
 #[test]
 fn names_of_objects() {
-    let names = Names { topics_dir: "my-model/serving".into(), file_delim: "+".into(), pad_width: 10 };
-    let key = object_key(&names, "my-model", "partition=0", 0, 0, ".snappy.parquet");
+    let names = Names { topics_dir: "my-model/serving".into(), file_delim: "+".into(), pad_width: 10, by_source: false };
+    let key = object_key(&names, "my-model", "partition=0", "my-model", (0, 0), ".snappy.parquet");
     assert_eq!(key, "my-model/serving/my-model/partition=0/my-model+0+0000000000.snappy.parquet");
-    let names = Names { topics_dir: String::new(), file_delim: "_".into(), pad_width: 3 };
-    assert_eq!(object_key(&names, "t", "a=b", 12, 12_345, ".json.gz"), "t/a=b/t_12_12345.json.gz");
+    let names = Names { topics_dir: String::new(), file_delim: "_".into(), pad_width: 3, by_source: false };
+    assert_eq!(object_key(&names, "t", "a=b", "s", (12, 12_345), ".json.gz"), "t/a=b/s_12_12345.json.gz");
     let names = Names { pad_width: 0, ..names };
-    assert_eq!(object_key(&names, "t", "a", 0, 5, ".bin"), "t/a/t_0_5.bin");
+    assert_eq!(object_key(&names, "t", "a", "t", (0, 5), ".bin"), "t/a/t_0_5.bin");
 }
 
 #[test]

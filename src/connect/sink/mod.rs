@@ -53,10 +53,11 @@ impl S3Sink {
 }
 
 impl Format for S3Sink {
-    fn open(&self, _topic: &str, partition: i32, _first_offset: i64) -> Result<Box<dyn Encoder>, EncodeError> {
+    fn open(&self, topic: &str, partition: i32, _first_offset: i64) -> Result<Box<dyn Encoder>, EncodeError> {
         let schedule = &self.shared.config.rotation.schedule;
         Ok(Box::new(Range {
             shared: self.shared.clone(),
+            source: topic.to_owned(),
             partition,
             files: Vec::new(),
             index: HashMap::new(),
@@ -75,6 +76,8 @@ fn now_ms() -> i64 {
 
 struct Range {
     shared: Arc<Shared>,
+    /// The topic that the messages lie in.
+    source: String,
     partition: i32,
     files: Vec<OpenFile>,
     /// By topic and directory.
@@ -129,7 +132,9 @@ impl Encoder for Range {
         let (names, extension) = (&self.shared.config.names, &self.shared.extension);
         let mut objects = Vec::with_capacity(self.files.len());
         for file in self.files.into_iter().filter(|file| file.rows > 0) {
-            let key = object_key(names, &file.topic, &file.directory, self.partition, file.first_offset, extension);
+            let name = if names.by_source { &self.source } else { &file.topic };
+            let place = (self.partition, file.first_offset);
+            let key = object_key(names, &file.topic, &file.directory, name, place, extension);
             objects.push(Object { key, content: file.file.finish()?, rows: file.rows, table: None });
         }
         Ok(objects)

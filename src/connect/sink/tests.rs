@@ -197,6 +197,23 @@ fn a_router_makes_another_directory() {
 }
 
 #[test]
+fn files_of_topics_that_meet_in_one_are_named_by_their_source() {
+    let sink = sink(&[
+        ("topics", "t, u"),
+        ("transforms", "r"),
+        ("transforms.r.type", "RegexRouter"),
+        ("transforms.r.regex", "."),
+        ("transforms.r.replacement", "all"),
+    ]);
+    let keys = ["t", "u"].map(|topic| {
+        let mut range = sink.sink.open(topic, 2, 7).unwrap();
+        assert_eq!(range.push(&Message { topic, ..message(7, Some("1")) }).unwrap(), TAKEN);
+        objects(range).remove(0).0
+    });
+    assert_eq!(keys, ["topics/all/partition=2/t+2+0000000007.json", "topics/all/partition=2/u+2+0000000007.json"]);
+}
+
+#[test]
 fn columns_that_are_settled_end_the_files() {
     let sink = sink(&[("format.class", "parquet"), ("flush.size", "100000")]);
     let mut range = sink.sink.open("t", 2, 0).unwrap();

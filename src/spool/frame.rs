@@ -1,6 +1,8 @@
 //! One frame of a spool segment: a zstd skippable frame that describes (so that `zstdcat segment | jq` reads just the lines), then a zstd frame
 //! of NDJSON lines of one model.
 //!
+//! The zstd frame is compressed, or has the lines as they are, in raw blocks (RFC 8878, 3.1.1.2): what costs nothing where records come in a flood.
+//!
 //! The skippable frame (RFC 8878, 3.1.2), little-endian: magic `0x184D2A5D`, size of the rest, then [`VERSION`] u8, compressed bytes u32,
 //! raw bytes u32, rows u32, smallest and largest timestamp i64 (UTC microseconds), the number of runs u16, each run (process 16 bytes, lane u8,
 //! rows u32, first seq u64, last seq u64), and crc32c u32 of all before it and of the zstd frame behind it.
@@ -18,6 +20,19 @@ const RUN: usize = 16 + 1 + 4 + 8 + 8;
 pub(crate) const FRAME_BYTES: usize = 1 << 20;
 /// A frame that says it is larger than this is damaged: a line is at most a lane's buffer.
 const MAX_FRAME_BYTES: usize = 1 << 30;
+
+/// What begins a zstd frame of raw blocks: the magic number, and a descriptor that says: one segment, its size in four bytes, no checksum (ours is of all).
+/// No other frame here begins so: the compressor's have a checksum.
+const RAW_FRAME: [u8; 5] = [0x28, 0xB5, 0x2F, 0xFD, 0b1010_0000];
+/// The most bytes of a block.
+const RAW_BLOCK: usize = 128 << 10;
+
+/// How a frame has its lines.
+pub(crate) enum Body<'a> {
+    Compressed(&'a mut zstd::bulk::Compressor<'static>),
+    /// In raw blocks.
+    Raw,
+}
 
 /// What a frame says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,26 +142,26 @@ impl FrameBuilder {
     }
 
     /// Appends the frame to `out` and starts a new one. `offset` is where `out` will stand in the segment.
-    pub(crate) fn finish(
-        &mut self,
-        out: &mut Vec<u8>,
-        offset: u64,
-        zstd: &mut zstd::bulk::Compressor<'_>,
-    ) -> io::Result<FrameMeta> {
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>, offset: u64, body: &mut Body<'_>) -> io::Result<FrameMeta> {
         let start = out.len();
         let size = FIXED + self.runs.len() * RUN + 4;
         let header_bytes = 8 + size;
         out.resize(start + header_bytes, 0);
-        self.packed.clear();
-        self.packed.reserve(zstd::zstd_safe::compress_bound(self.raw.len()));
-        let compressed = match zstd.compress_to_buffer(&self.raw, &mut self.packed) {
-            Ok(compressed) => compressed,
-            Err(error) => {
-                out.truncate(start);
-                return Err(error);
+        match body {
+            Body::Raw => raw_frame(&self.raw, out),
+            Body::Compressed(zstd) => {
+                self.packed.clear();
+                self.packed.reserve(zstd::zstd_safe::compress_bound(self.raw.len()));
+                match zstd.compress_to_buffer(&self.raw, &mut self.packed) {
+                    Ok(compressed) => out.extend_from_slice(&self.packed[..compressed]),
+                    Err(error) => {
+                        out.truncate(start);
+                        return Err(error);
+                    }
+                }
             }
-        };
-        out.extend_from_slice(&self.packed[..compressed]);
+        }
+        let compressed = out.len() - start - header_bytes;
         let meta = FrameMeta {
             offset: offset + start as u64,
             header_bytes: header_bytes as u32,
@@ -164,6 +179,51 @@ impl FrameBuilder {
         *self = FrameBuilder { raw, packed, ..FrameBuilder::default() };
         Ok(meta)
     }
+}
+
+/// Appends a zstd frame of raw blocks that hold `lines`, which are at least one.
+fn raw_frame(lines: &[u8], out: &mut Vec<u8>) {
+    out.reserve(lines.len() + lines.len() / RAW_BLOCK * 3 + 16);
+    out.extend_from_slice(&RAW_FRAME);
+    // A frame's lines are counted in 32 bits everywhere here.
+    out.extend_from_slice(&(lines.len() as u32).to_le_bytes());
+    let mut blocks = lines.chunks(RAW_BLOCK).peekable();
+    while let Some(block) = blocks.next() {
+        let header = (block.len() as u32) << 3 | u32::from(blocks.peek().is_none());
+        out.extend_from_slice(&header.to_le_bytes()[..3]);
+        out.extend_from_slice(block);
+    }
+}
+
+/// The lines of the frame that `bytes` are, whole, into `raw`, which is empty. Its checksum is looked at, as that of a compressed one is by its decompressor.
+pub(crate) fn unpack(
+    bytes: &[u8],
+    meta: &FrameMeta,
+    zstd: &mut zstd::bulk::Decompressor<'_>,
+    raw: &mut Vec<u8>,
+) -> io::Result<()> {
+    let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, format!("a frame at offset={} {what}", meta.offset));
+    let body = bytes.get(meta.header_bytes as usize..).unwrap_or_default();
+    raw.reserve(meta.raw_bytes as usize);
+    match body.strip_prefix(&RAW_FRAME) {
+        Some(blocks) => {
+            if !matches!(parse(bytes, meta.offset), Parsed::Frame(_)) {
+                return Err(damaged("has another checksum than it says".to_owned()));
+            }
+            let mut rest = blocks.get(size_of::<u32>()..).unwrap_or_default();
+            while let [a, b, c, behind @ ..] = rest {
+                let block = u32::from_le_bytes([*a, *b, *c, 0]) as usize >> 3;
+                let (lines, behind) = behind.split_at_checked(block).unwrap_or((behind, &[]));
+                raw.extend_from_slice(lines);
+                rest = behind;
+            }
+        }
+        None => {
+            zstd.decompress_to_buffer(body, raw)?;
+        }
+    }
+    let (len, says) = (raw.len(), meta.raw_bytes as usize);
+    if len == says { Ok(()) } else { Err(damaged(format!("holds {len} bytes and says {says}"))) }
 }
 
 fn write_header(header: &mut [u8], meta: &FrameMeta, body: &[u8]) {

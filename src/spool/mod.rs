@@ -12,7 +12,7 @@ use crate::ledger::LEDGER_MODEL;
 use crate::record::{Writer, raw_model_name, timestamp_of_line};
 use crate::rotation::{Rotation, RotationReason, RotationSettings};
 use crate::seqs::SeqRanges;
-use frame::{FrameBuilder, FrameMeta};
+use frame::{Body, FrameBuilder, FrameMeta};
 use segment::SegmentWriter;
 use std::collections::HashMap;
 use std::io;
@@ -31,11 +31,19 @@ pub(crate) struct Spool {
     /// By the raw JSON text of the model's name.
     open: HashMap<Vec<u8>, OpenSegment>,
     zstd: Zstd,
+    /// Batches of as many bytes are not compressed.
+    raw_from: u64,
     scratch: Vec<u8>,
     created: u64,
 }
 
 struct Zstd(zstd::bulk::Compressor<'static>);
+
+impl Zstd {
+    fn body(&mut self, raw: bool) -> Body<'_> {
+        if raw { Body::Raw } else { Body::Compressed(&mut self.0) }
+    }
+}
 
 impl std::fmt::Debug for Zstd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -85,7 +93,14 @@ impl Spool {
     pub(crate) fn new(root: PathBuf) -> io::Result<Self> {
         let mut zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
         zstd.include_checksum(true)?;
-        Ok(Spool { root, open: HashMap::new(), zstd: Zstd(zstd), scratch: Vec::new(), created: 0 })
+        Ok(Spool { root, open: HashMap::new(), zstd: Zstd(zstd), raw_from: u64::MAX, scratch: Vec::new(), created: 0 })
+    }
+
+    /// Batches of at least so many bytes are stored as they are: for segments that are read again within minutes, where compressing them would take the time
+    /// of those who do.
+    #[cfg(feature = "parquet")]
+    pub(crate) fn raw_from(self, bytes: u64) -> Self {
+        Spool { raw_from: bytes, ..self }
     }
 
     /// Where the segments lie.
@@ -96,14 +111,15 @@ impl Spool {
     /// Appends the records of `batch` for which `keep(model, writer, seq)` holds, and returns how many those were.
     /// All of them are in the files when this returns, or none.
     pub(crate) fn append(&mut self, batch: &Batch<'_>, now: Now, keep: impl Fn(&[u8], Writer, u64) -> bool) -> io::Result<u64> {
-        let appended = self.collect(batch, now, &keep).and_then(|rows| self.flush(now).map(|()| rows));
+        let raw = batch.bytes() >= self.raw_from;
+        let appended = self.collect(batch, now, &keep, raw).and_then(|rows| self.flush(now, raw).map(|()| rows));
         if appended.is_err() {
             self.roll_back();
         }
         appended
     }
 
-    fn collect(&mut self, batch: &Batch<'_>, now: Now, keep: &impl Fn(&[u8], Writer, u64) -> bool) -> io::Result<u64> {
+    fn collect(&mut self, batch: &Batch<'_>, now: Now, keep: &impl Fn(&[u8], Writer, u64) -> bool, raw: bool) -> io::Result<u64> {
         let mut rows = 0;
         for chunk in &batch.chunks {
             let mut lines = chunk.lines().peekable();
@@ -118,7 +134,7 @@ impl Spool {
                         segment.building.push(chunk.writer, seq, ts, line);
                         rows += 1;
                         if segment.building.is_full() {
-                            segment.write_frame(&mut self.zstd.0, &mut self.scratch)?;
+                            segment.write_frame(&mut self.zstd.body(raw), &mut self.scratch)?;
                         }
                     }
                 }
@@ -127,10 +143,10 @@ impl Spool {
         Ok(rows)
     }
 
-    fn flush(&mut self, now: Now) -> io::Result<()> {
+    fn flush(&mut self, now: Now, raw: bool) -> io::Result<()> {
         for segment in self.open.values_mut() {
             if !segment.building.is_empty() {
-                segment.write_frame(&mut self.zstd.0, &mut self.scratch)?;
+                segment.write_frame(&mut self.zstd.body(raw), &mut self.scratch)?;
             }
         }
         for segment in self.open.values_mut() {
@@ -265,10 +281,10 @@ fn decode_name(raw: &[u8]) -> io::Result<String> {
 }
 
 impl OpenSegment {
-    fn write_frame(&mut self, zstd: &mut zstd::bulk::Compressor<'static>, scratch: &mut Vec<u8>) -> io::Result<()> {
+    fn write_frame(&mut self, body: &mut Body<'_>, scratch: &mut Vec<u8>) -> io::Result<()> {
         self.saved.get_or_insert((self.writer.len(), self.frames.len()));
         scratch.clear();
-        let frame = self.building.finish(scratch, self.writer.len(), zstd)?;
+        let frame = self.building.finish(scratch, self.writer.len(), body)?;
         self.writer.append(scratch)?;
         self.frames.push(frame);
         Ok(())

@@ -1,6 +1,6 @@
 //! A spool segment: frames of one model, one behind the other, in a file that only grows.
 
-use super::frame::{FrameMeta, Parsed, next_magic, parse};
+use super::frame::{FrameMeta, Parsed, next_magic, parse, unpack};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -115,7 +115,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Contents> {
 /// Reads the lines of frames of one segment.
 pub(crate) struct SegmentReader {
     file: File,
-    compressed: Vec<u8>,
+    bytes: Vec<u8>,
     zstd: zstd::bulk::Decompressor<'static>,
 }
 
@@ -127,22 +127,15 @@ impl std::fmt::Debug for SegmentReader {
 
 impl SegmentReader {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(SegmentReader { file: File::open(path)?, compressed: Vec::new(), zstd: zstd::bulk::Decompressor::new()? })
+        Ok(SegmentReader { file: File::open(path)?, bytes: Vec::new(), zstd: zstd::bulk::Decompressor::new()? })
     }
 
     /// The lines of `frame`, into `raw`, which is cleared first.
     pub(crate) fn load(&mut self, frame: &FrameMeta, raw: &mut Vec<u8>) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(frame.offset + u64::from(frame.header_bytes)))?;
-        self.compressed.resize(frame.compressed_bytes as usize, 0);
-        self.file.read_exact(&mut self.compressed)?;
+        self.file.seek(SeekFrom::Start(frame.offset))?;
+        self.bytes.resize(frame.total_bytes() as usize, 0);
+        self.file.read_exact(&mut self.bytes)?;
         raw.clear();
-        raw.reserve(frame.raw_bytes as usize);
-        let len = self.zstd.decompress_to_buffer(&self.compressed, raw)?;
-        if len == frame.raw_bytes as usize {
-            Ok(())
-        } else {
-            let message = format!("a frame at offset={} holds {len} bytes and says {}", frame.offset, frame.raw_bytes);
-            Err(io::Error::new(io::ErrorKind::InvalidData, message))
-        }
+        unpack(&self.bytes, frame, &mut self.zstd, raw)
     }
 }

@@ -83,6 +83,21 @@ fn a_large_batch_is_cut_into_frames_that_fit_in_memory() {
     assert_eq!(stored(dir.path()).len(), 20_000);
 }
 
+#[test]
+fn large_batches_can_be_stored_as_they_are_and_zstd_reads_them_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::new(dir.path().to_owned()).unwrap().raw_from(100_000);
+    let (few, many) = (lines(&["wine"], 0, 0..100), lines(&["wine"], 0, 100..20_000));
+    append(&mut spool, 1, 0, 0, &few).unwrap();
+    let compressed = spool.open_bytes();
+    assert!(compressed < few.len() as u64 / 2, "{compressed}");
+    append(&mut spool, 2, 0, 100, &many).unwrap();
+    assert!(spool.open_bytes() > compressed + many.len() as u64);
+    let file = std::fs::read(&segments(dir.path()).unwrap()[0]).unwrap();
+    assert!(zstd::decode_all(&file[..]).unwrap() == [few, many].concat(), "zstdcat shows the lines");
+    assert_eq!(stored(dir.path()).len(), 20_000);
+}
+
 const FRAME_LIMIT: usize = frame::FRAME_BYTES + 1_000;
 
 #[test]
@@ -233,5 +248,22 @@ proptest! {
         prop_assert!(contents.damaged > 0 || last);
         let expected: Vec<_> = whole.into_iter().enumerate().filter(|(index, _)| *index != hit).map(|(_, frame)| frame).collect();
         prop_assert_eq!(contents.frames, expected);
+    }
+}
+
+#[test]
+fn a_bit_that_changes_in_a_frame_is_noticed_when_it_is_loaded() {
+    for raw_from in [0, u64::MAX] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::new(dir.path().to_owned()).unwrap().raw_from(raw_from);
+        append(&mut spool, 1, 0, 0, &lines(&["wine"], 0, 0..100)).unwrap();
+        let path = segments(dir.path()).unwrap().remove(0);
+        let segment = open_closed(&path).unwrap().unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let last = bytes.len() - 20;
+        bytes[last] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let loaded = segment::SegmentReader::open(&path).unwrap().load(&segment.frames[0], &mut Vec::new());
+        assert!(loaded.is_err(), "raw_from={raw_from}");
     }
 }

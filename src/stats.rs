@@ -6,6 +6,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use serde::{Serialize, Serializer};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -108,7 +109,7 @@ impl Default for Stats {
 }
 
 /// The counters at one moment.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Snapshot {
     /// Records that `log()` took.
     pub accepted: u64,
@@ -117,6 +118,7 @@ pub struct Snapshot {
     /// Accepted records in intermediate files: spool segments.
     pub on_disk: u64,
     /// Records that were not kept, by reason, those that are not zero.
+    #[serde(serialize_with = "as_map")]
     pub dropped: Vec<(&'static str, u64)>,
     /// Accepted records with fields past `max_record_bytes` or the depth limit, replaced by their digests.
     pub digested: u64,
@@ -144,6 +146,10 @@ pub struct Snapshot {
     pub upload_failures: u64,
     /// Files that wait for their upload.
     pub upload_pending_files: u64,
+}
+
+fn as_map<S: Serializer>(counts: &[(&'static str, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counts.iter().copied())
 }
 
 impl Stats {

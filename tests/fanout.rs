@@ -102,6 +102,12 @@ fn a_sink_that_is_down_costs_the_others_nothing_and_catches_up() {
     for line in ["predlog_delivered_total 30000", "predlog_sink_up 1", "predlog_sink_sink_up{sink=\"recent\"} 0"] {
         assert!(text.lines().any(|found| found.starts_with(line)), "{line} is not in\n{text}");
     }
+    let (_, text) = get(&logger, "/v1/status");
+    let status: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&status["healthy"], &status["delivered"]), (&true.into(), &30_000.into()), "{text}");
+    let recent = &status["sinks"]["recent"];
+    assert_eq!((&recent["healthy"], &recent["delivered"]), (&false.into(), &100.into()), "{text}");
+    assert!(recent["problem"].as_str().is_some_and(|why| why.starts_with("sink=sqlite: ")), "{text}");
     assert_eq!(sink.snapshot().delivered, 100);
     lock.execute_batch("ROLLBACK").expect("the lock ends");
     assert!(logger.flush(LONG), "{:?}", sink.health());

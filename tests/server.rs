@@ -381,6 +381,8 @@ async fn health_readiness_and_metrics() {
     web.store.fail_with(Some(SinkErrorKind::Unavailable));
     assert_eq!(web.post(JSON, &[], format!("[{},{{}}]", row("a"))).await.accepted(), 1);
     support::process::wait_until("the sink's failure is known", Duration::from_secs(20), || web.logger.health().is_err());
+    let status = get("/v1/status").await.body;
+    assert!(status["healthy"] == false && status["problem"].as_str().unwrap().contains("told to fail"), "{status}");
     let answer = get("/readyz").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(answer.body.as_str().unwrap().contains("told to fail"), "{answer:?}");
@@ -389,6 +391,9 @@ async fn health_readiness_and_metrics() {
     support::process::wait_until("the sink is well again", Duration::from_secs(20), || web.logger.health().is_ok());
     assert_eq!(web.stored().len(), 1);
     assert_eq!(get("/readyz").await.status, StatusCode::OK);
+    let status = get("/v1/status").await.body;
+    assert_eq!((&status["healthy"], &status["problem"]), (&json!(true), &json!(null)), "{status}");
+    assert_eq!((&status["accepted"], &status["delivered"], &status["dropped"]), (&json!(1), &json!(1), &json!({})), "{status}");
     let metrics = get("/metrics").await;
     let text = metrics.body.as_str().unwrap();
     for line in ["predlog_accepted_total 1", "predlog_delivered_total 1", "predlog_queue_bytes 0", "predlog_sink_up 1"] {

@@ -57,7 +57,7 @@ impl IntoResponse for Problem {
 
 /// The answer to a path that does not exist.
 pub(super) async fn not_found(uri: axum::http::Uri) -> Response {
-    let message = format!("path={} is not one of /v1/predictions, /healthz, /readyz, /metrics", uri.path());
+    let message = format!("path={} is not one of /v1/predictions, /v1/status, /healthz, /readyz, /metrics", uri.path());
     Answer::refused(message).respond(StatusCode::NOT_FOUND)
 }
 

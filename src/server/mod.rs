@@ -26,6 +26,7 @@ use axum::routing::{get, post};
 use idempotency::Idempotency;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::Semaphore;
 use tower_http::trace::TraceLayer;
 
@@ -37,6 +38,7 @@ pub struct State {
     registry: Arc<Registry>,
     idempotency: Arc<Idempotency>,
     requests: Arc<Semaphore>,
+    started: Instant,
 }
 
 impl State {
@@ -52,14 +54,16 @@ impl State {
             idempotency: Arc::new(Idempotency::new(settings.idempotency_window, settings.idempotency_keys)),
             requests: Arc::new(Semaphore::new(settings.max_requests)),
             settings: Arc::new(settings),
+            started: Instant::now(),
         }
     }
 }
 
-/// All endpoints: `POST /v1/predictions`, `GET /healthz`, `/readyz` and `/metrics`.
+/// All endpoints: `POST /v1/predictions`, `GET /v1/status`, `/healthz`, `/readyz` and `/metrics`.
 pub fn router(state: State) -> Router {
     Router::new()
         .route("/v1/predictions", post(routes::predictions::post))
+        .route("/v1/status", get(routes::status::get))
         .route("/healthz", get(routes::healthz::get))
         .route("/readyz", get(routes::readyz::get))
         .route("/metrics", get(routes::metrics::get))

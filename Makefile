@@ -12,12 +12,14 @@ run: ## Start the server with no config: it prints where it listens, where the d
 	@cargo run --all-features --bin predlog -- serve
 
 test: ## Install the services that the tests use into .cache, then run every test, example and doc test
-	@tests/services/install.sh
-	cargo test --all-features --no-run
-	@# The wheel is compiled by what the tests leave of the cores, for most of their time they wait for brokers; what it depends on was just compiled.
+	@# Much of the services comes over the network, while the compiler needs the cores.
+	@tests/services/install.sh & services=$$!; \
+	echo cargo test --all-features --no-run; \
+	cargo test --all-features --no-run || { kill $$services; exit 1; }; \
+	wait $$services
+	@# The wheel is compiled by what the tests leave of the cores; what it depends on was just compiled.
 	@mkdir -p .cache/logs; nice -n 19 bash python/test.sh build > .cache/logs/python-wheel.log 2>&1 & wheel=$$!; \
-	echo cargo test --all-features; \
-	cargo test --all-features || { kill $$wheel; exit 1; }; \
+	tests/run.sh || { kill $$wheel; exit 1; }; \
 	wait $$wheel || { cat .cache/logs/python-wheel.log; exit 1; }
 	@bash python/test.sh run
 

@@ -20,7 +20,7 @@ run_one() {
 }
 
 # Lines such as `Executable unittests src/lib.rs (target/debug/deps/predlog-0123456789abcdef)`.
-cargo test --all-features --no-run |& tee "$logs/built" | grep -v '^ *Executable' >&2 || true
+cargo test --all-features --no-run |& tee "$logs/built" | grep --line-buffered -v '^ *Executable' >&2 || true
 sed -nE 's/^ *Executable (unittests )?([^ ]+)(\.rs|\/main\.rs) \((.*)\)$/\2 \4/p' "$logs/built" > "$logs/programs"
 test -s "$logs/programs" || exit 1
 

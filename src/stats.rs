@@ -1,5 +1,6 @@
 //! What was accepted, where it is, and what was dropped and why: plain counters, read by `/metrics`, by [`Report`](crate::Report) and by tests.
 
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -8,7 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use serde::{Serialize, Serializer};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Why a record was not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,7 +18,7 @@ pub enum DropReason {
     Invalid(crate::record::encode::Invalid),
     /// The lanes were full: records came faster than the sink and the spool take them.
     QueueFull,
-    /// The lanes were full because the disk is.
+    /// The lanes were full because the disk is; or a broker refuses the record for good, and the dead letters have no room for it.
     NoSpace,
     /// The lanes were full because the sink does not take records.
     SinkUnavailable,
@@ -50,9 +51,43 @@ impl DropReason {
     }
 }
 
+/// Records that were accepted, and that neither the sink nor its dead letters can keep: their lines, on their way to the ledger.
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    is_stated: AtomicBool,
+    lines: Mutex<Vec<u8>>,
+}
+
+impl Lost {
+    /// From now on a logger's worker [takes](Self::take) them, counts them as dropped and states that. Without one no record may be lost here: it is at rest
+    /// somewhere else.
+    pub(crate) fn state(&self) {
+        self.is_stated.store(true, Ordering::Release);
+    }
+
+    #[cfg(any(feature = "kafka", feature = "nats"))]
+    pub(crate) fn is_stated(&self) -> bool {
+        self.is_stated.load(Ordering::Acquire)
+    }
+
+    /// Without its end.
+    #[cfg(any(feature = "kafka", feature = "nats"))]
+    pub(crate) fn add(&self, line: &[u8]) {
+        let mut lines = self.lines.lock();
+        lines.extend_from_slice(line);
+        lines.push(b'\n');
+    }
+
+    /// Those since the last call, each with its end.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.lines.lock())
+    }
+}
+
 /// The counters of one logger.
 #[derive(Debug)]
 pub struct Stats {
+    pub(crate) lost: Lost,
     pub(crate) accepted: AtomicU64,
     pub(crate) delivered: AtomicU64,
     pub(crate) digested: AtomicU64,
@@ -82,6 +117,7 @@ impl Default for Stats {
     fn default() -> Self {
         let zero = AtomicU64::default;
         Stats {
+            lost: Lost::default(),
             accepted: zero(),
             delivered: zero(),
             digested: zero(),

@@ -270,7 +270,7 @@ fn tell_where(kafka: &Kafka, files: &[object_store::path::Path], numbers: &BTree
             let of_partition = files.iter().filter(|file| file.as_ref().contains(&format!("/{TOPIC}+{partition}+")));
             for file in of_partition {
                 let name = file.filename().unwrap_or_default().trim_end_matches(".parquet");
-                let bounds = name.rsplit('+').next().and_then(|range| range.split_once('-')).expect("a range");
+                let bounds = name.split('+').nth(2).and_then(|range| range.split_once('-')).expect("a range");
                 let bounds: [i64; 2] = [bounds.0, bounds.1].map(|text| text.parse().expect("an offset"));
                 if bounds[0] - 30_000 <= offset && offset <= bounds[1] + 30_000 {
                     println!("  {file}");

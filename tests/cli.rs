@@ -322,6 +322,21 @@ fn check_tries_what_a_brokers_mode_needs_beside_the_brokers() {
 }
 
 #[test]
+fn an_audit_of_brokers_that_are_away_says_so_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = config(dir.path(), "[kafka]\nbrokers = \"127.0.0.1:9\"");
+    let Output { status, stdout, stderr } = predlog(&["audit", "--config", &file]).env("PREDLOG_MODE", "kafka").output().unwrap();
+    let errors = String::from_utf8(stderr).unwrap();
+    assert_eq!((status.code(), stdout), (Some(1), vec![]), "{errors}");
+    let said = "error: kafka.brokers=127.0.0.1:9: the brokers do not answer: ";
+    assert!(
+        errors.starts_with(said) && errors.contains("Connection refused") && errors.contains("check that they run"),
+        "{errors}"
+    );
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+}
+
+#[test]
 fn one_of_several_sinks_is_audited_and_replayed_by_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let sinks = "[[sinks]]\ntype = \"sqlite\"\nname = \"recent\"\n[[sinks]]\ntype = \"parquet\"\n";

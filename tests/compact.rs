@@ -181,6 +181,48 @@ fn a_crash_between_any_two_steps_is_repaired_by_the_next_run() {
 }
 
 #[test]
+fn a_prefix_without_files_is_an_error_and_not_all_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let compact = |options: &CompactOptions| {
+        compact_layout(&directory(dir.path()), options, &mut nobody).map_err(|error| error.to_string())
+    };
+    let one_day = CompactOptions { partitions: BTreeMap::from([("date".into(), "2026-11-22".into())]), ..all() };
+    for options in [all(), one_day] {
+        let error = compact(&options).unwrap_err();
+        assert!(error.contains("no files to compact") && error.contains("predictions/model_name="), "{error}");
+    }
+    let nested = Layout::new();
+    let error = compact_layout(&directory(&nested.dir.path().join("predictions")), &all(), &mut nobody).unwrap_err().to_string();
+    assert!(error.contains("no files to compact") && error.contains("above predictions/"), "{error}");
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_program_fails_where_there_is_nothing_and_makes_no_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |option: &str, url: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_predlog"));
+        let output = command.args(["compact", option, url, "--min-age", "0s"]).env_remove("PREDLOG_CONFIG").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let missing = dir.path().join("missing");
+    for option in ["--table", "--files"] {
+        let (code, said) = run(option, &format!("file://{}", missing.display()));
+        assert!(code == Some(2) && said.contains(option) && said.contains("no such directory"), "{code:?} {said}");
+        assert!(!missing.exists());
+        let (code, said) = run(option, &format!("file://{}", dir.path().display()));
+        let why = if option == "--table" { "no Delta table" } else { "no files to compact" };
+        assert!(code == Some(1) && said.contains(why), "{code:?} {said}");
+    }
+    let layout = Layout::new();
+    let here = layout.dir.path().display().to_string();
+    for what in ["to do", "nothing left to do"] {
+        assert_eq!(run("--files", &here).0, Some(0), "{what}");
+    }
+    assert_eq!(layout.names().len(), 1);
+}
+
+#[test]
 fn a_directory_that_a_store_still_uploads_from_is_refused() {
     let layout = Layout::new();
     fs::create_dir(layout.dir.path().join("outbox")).unwrap();

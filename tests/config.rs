@@ -110,6 +110,24 @@ fn variables_win_over_the_file() {
 }
 
 #[test]
+fn a_list_is_a_variable_too() {
+    let topics = |text: &str| load("[archive]\ntopics = [\"x\"]", &[("PREDLOG_ARCHIVE__TOPICS", text)]).unwrap().archive.topics;
+    for (text, expected) in [
+        ("a", vec!["a"]),
+        ("a,b", vec!["a", "b"]),
+        (" a , ^b.*", vec!["a", "^b.*"]),
+        ("7,true", vec!["7", "true"]),
+        ("", vec![]),
+        ("[]", vec![]),
+        ("[\"a\", '^b{1,2}']", vec!["a", "^b{1,2}"]),
+    ] {
+        assert_eq!(topics(text), expected, "{text:?}");
+    }
+    let sinks = load("", &[("PREDLOG_SINKS", "[{ type = \"parquet\", name = \"recent\" }]")]).unwrap().sinks;
+    assert_eq!(sinks.iter().map(|sink| sink.name()).collect::<Vec<_>>(), ["recent"]);
+}
+
+#[test]
 fn a_directory_that_looks_like_a_number_is_a_directory() {
     let config = load("", &[("PREDLOG_DIRECT__DIR", "2026")]).unwrap();
     assert_eq!(config.direct.dir.to_str(), Some("2026"));
@@ -173,6 +191,10 @@ fn a_wrong_variable_is_named() {
         ("PREDLOG_DIRECT__STORE", "csv", "direct.store=\"csv\": expected one of \"sqlite\", \"parquet\""),
         ("PREDLOG_BATCH__MAX_ROWS", "many", "batch.max_rows=\"many\": expected a whole number"),
         ("PREDLOG_BATCH__MAX_ROWS", "0", "batch.max_rows=0: expected 1 to"),
+        ("PREDLOG_ARCHIVE__TOPICS", "a,,b", "archive.topics=\"\": expected names of topics"),
+        ("PREDLOG_ARCHIVE__TOPICS", "[a, b]", "archive.topics=\"[a, b]\": expected values with commas between them"),
+        ("PREDLOG_ARCHIVE__TOPICS", "[1]", "archive.topics[0]=1: expected a string"),
+        ("PREDLOG_SINKS", "parquet", "sinks[0]=\"parquet\": expected a table of keys"),
     ] {
         let message = refused("", &[(name, value)]);
         assert!(message.starts_with(&format!("variable={name}: ")) && message.contains(said), "{message}");

@@ -3,9 +3,9 @@
 use super::consumer::{ANSWER, INTERNAL};
 use super::job::{Job, OnBad};
 use super::range::Fault;
+use crate::sink::kafka::Quiet;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
 use regex::Regex;
 
@@ -32,10 +32,11 @@ impl Preflight {
     /// # Errors
     /// The brokers do not answer, or dead letters would have no topic.
     pub fn ask(&self) -> Result<Vec<String>, Fault> {
-        let again =
-            |error: &dyn std::fmt::Display| Fault::Again(format!("cannot ask the brokers which topics there are: {error}"));
-        let admin: AdminClient<DefaultClientContext> = self.client.create().map_err(|error| again(&error))?;
-        let metadata = admin.inner().fetch_metadata(None, ANSWER).map_err(|error| again(&error))?;
+        let again = |error: String| Fault::Again(format!("cannot ask the brokers which topics there are: {error}"));
+        let made = self.client.create_with_context(Quiet::default());
+        let admin: AdminClient<Quiet> = made.map_err(|error| again(error.to_string()))?;
+        let answer = admin.inner().fetch_metadata(None, ANSWER);
+        let metadata = answer.map_err(|error| again(admin.inner().context().explain(error)))?;
         let there: Vec<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
         match &self.dead_letters {
             Some((topic, _)) if there.contains(&&**topic) => {}
@@ -61,7 +62,7 @@ fn is_there(topic: &str, there: &[&str]) -> bool {
 }
 
 /// Makes the topic, with one partition, as Connect does.
-fn make(admin: &AdminClient<DefaultClientContext>, topic: &str, replicas: i32) -> Result<(), Fault> {
+fn make(admin: &AdminClient<Quiet>, topic: &str, replicas: i32) -> Result<(), Fault> {
     let new = NewTopic::new(topic, 1, TopicReplication::Fixed(replicas));
     let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
     let why = |error: &dyn std::fmt::Display| {

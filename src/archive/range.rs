@@ -90,6 +90,11 @@ impl Partition {
         if message.offset < self.next {
             return Ok(Taken::Yes);
         }
+        if let Some(last) = self.last().filter(|last| message.offset >= *last) {
+            // What lies before it came before it.
+            self.next = self.next.max(last);
+            return Ok(Taken::Yes);
+        }
         if self.is_behind_plan(message.offset) {
             return Ok(Taken::RotateFirst);
         }
@@ -163,10 +168,18 @@ impl Partition {
         self.from.end.is_some_and(|end| offset >= end)
     }
 
+    /// The offset that is not taken any more, of a run that ends: where the partition ended when it began. Else there would be no end where the run's own offsets
+    /// are messages (`__consumer_offsets`), or where they come faster than they are stored. What was planned is stored all the same.
+    fn last(&self) -> Option<i64> {
+        self.until.map(|until| until.max(self.from.end.unwrap_or(until)))
+    }
+
     /// The partition was read up to this offset, behind which there is nothing more.
     pub fn read_to(&mut self, offset: i64) {
-        self.at_end = true;
-        self.next = self.next.max(offset);
+        // What lies behind the last was passed over, and is not stored.
+        let last = self.last().unwrap_or(offset);
+        self.at_end = offset <= last;
+        self.next = self.next.max(offset.min(last));
     }
 
     pub fn is_due(&self, now: Now, rules: &Rules<'_>) -> bool {
@@ -193,7 +206,7 @@ impl Partition {
         self.until.is_some_and(|until| self.next >= until)
     }
 
-    /// Everything up to `until` is stored.
+    /// Everything up to `until` is stored, and no more is taken.
     pub fn is_done(&self) -> bool {
         self.is_at_end() && self.messages == 0 && self.storing.is_none()
     }

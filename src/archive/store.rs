@@ -267,7 +267,7 @@ impl Storer {
                     tries.failed("commit to the table", &why).await?;
                     continue;
                 }
-                Ok(Err(NotCommitted::Fenced(why))) => Fault::Again(why),
+                Ok(Err(NotCommitted::Fenced(why) | NotCommitted::Columns(why))) => Fault::Again(why),
                 Ok(Err(NotCommitted::Never(why))) => Fault::Fatal(why),
                 Err(error) => Fault::Again(error.to_string()),
             };

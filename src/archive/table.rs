@@ -42,14 +42,24 @@ pub(super) enum NotCommitted {
     Later(String),
     /// Another archiver has stored this topic partition further.
     Fenced(String),
+    /// The table has other types for columns of these files, whose values may be kept beside them: the files are to be made anew.
+    Columns(String),
     /// It never will: the table is none that can take these columns.
     Never(String),
 }
+
+/// Structs with a JSON column beside them.
+const WITH_JSON: [&str; 2] = ["inputs.", "outputs."];
 
 impl From<DeltaError> for NotCommitted {
     fn from(error: DeltaError) -> Self {
         match error {
             DeltaError::Store(why) | DeltaError::Contended(why) => NotCommitted::Later(why),
+            DeltaError::ColumnType { column, table, files } if WITH_JSON.iter().any(|side| column.starts_with(side)) => {
+                NotCommitted::Columns(format!(
+                    "column={column:?}: another writer of the table has added it as {table}, the files have it as {files}: they are made anew, with                      what does not fit in the JSON column"
+                ))
+            }
             never => NotCommitted::Never(never.to_string()),
         }
     }
@@ -62,7 +72,7 @@ impl Table {
             DeltaTable::open_or_create(&target.store, DeltaSettings::default(), &target.schema, &target.partition_columns);
         let delta = opened.map_err(|error| match error.into() {
             NotCommitted::Later(why) => Fault::Again(why),
-            NotCommitted::Fenced(why) | NotCommitted::Never(why) => Fault::Fatal(why),
+            NotCommitted::Fenced(why) | NotCommitted::Columns(why) | NotCommitted::Never(why) => Fault::Fatal(why),
         })?;
         let (places, waiting, turn) = (Mutex::default(), Mutex::default(), Mutex::default());
         Ok(Table { delta, group: group.to_owned(), places, waiting, turn })
@@ -121,7 +131,7 @@ impl Table {
         if ranges.len() > 1 && ranges.iter().all(|range| partitions.insert(&range.at)) {
             match self.commit_together(ranges) {
                 // Of one of them, or of some: each for itself tells which.
-                Err(NotCommitted::Fenced(_) | NotCommitted::Never(_)) => {}
+                Err(NotCommitted::Fenced(_) | NotCommitted::Columns(_) | NotCommitted::Never(_)) => {}
                 answer => return ranges.iter().for_each(|range| tell(range, answer.clone())),
             }
         }

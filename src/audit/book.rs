@@ -12,8 +12,10 @@ use uuid::Uuid;
 pub(super) struct Book {
     /// Which entries were read, by who stated them: gapless from 0 when none is missing.
     read: BTreeMap<Writer, SeqRanges>,
-    /// Ranges by (about, first, last, who stated it).
-    spans: HashMap<(Writer, u64, u64, Writer), Span>,
+    /// Accepted ranges by (about, first, last, who stated it).
+    spans: Ranges,
+    /// Those that were dropped after.
+    drops: Ranges,
     /// How many records a writer accepted in all.
     ends: HashMap<Writer, u64>,
     ended: HashSet<Uuid>,
@@ -21,10 +23,11 @@ pub(super) struct Book {
     heard: BTreeMap<Uuid, i64>,
 }
 
-#[derive(Debug, Default)]
-struct Span {
-    counts: Vec<(Place, u64)>,
-    dropped: u64,
+/// Records by model and hour, of each range.
+type Ranges = HashMap<(Writer, u64, u64, Writer), Vec<(Place, u64)>>;
+
+fn sum(counts: &[(Place, u64)]) -> u64 {
+    counts.iter().map(|(_, rows)| rows).sum()
 }
 
 /// What is known of one writer's records.
@@ -32,6 +35,9 @@ struct Span {
 pub(super) struct Account {
     /// Stated ranges, rising, none over another.
     pub(super) spans: Vec<Stretch>,
+    /// What of them was dropped after it had been stated as accepted, with the rest of its range.
+    pub(super) lost: SeqRanges,
+    pub(super) lost_counts: Vec<(Place, u64)>,
 }
 
 /// A range of one writer, both ends included.
@@ -41,7 +47,7 @@ pub(super) struct Stretch {
     pub(super) last: u64,
     /// Records by model and hour. Empty where only the range is known.
     pub(super) counts: Vec<(Place, u64)>,
-    /// They were accepted, and dropped after.
+    /// They were accepted, and dropped after, all of them.
     pub(super) dropped: bool,
 }
 
@@ -68,14 +74,14 @@ impl Book {
                 }
             }
             (Kind::Accepted, Some((about, first, last))) => {
-                self.spans.entry((about, first, last, stated.writer)).or_default().counts.push((place, entry.rows));
+                self.spans.entry((about, first, last, stated.writer)).or_default().push((place, entry.rows));
             }
             (Kind::Accepted, None) => {}
             (Kind::Dropped, range) => {
                 let reason = entry.reason.unwrap_or_else(|| "unknown".to_owned());
                 *cells.of(place).dropped.entry(reason).or_default() += entry.rows;
                 if let Some((about, first, last)) = range {
-                    self.spans.entry((about, first, last, stated.writer)).or_default().dropped += entry.rows;
+                    self.drops.entry((about, first, last, stated.writer)).or_default().push((place, entry.rows));
                 }
             }
         }
@@ -116,25 +122,41 @@ impl Book {
         gaps
     }
 
+    fn came_to(&mut self, about: Writer, last: u64) {
+        let end = self.ends.entry(about).or_default();
+        *end = (*end).max(last.saturating_add(1));
+    }
+
     /// The accounts of all writers, with what is known of each range once.
     pub(super) fn accounts(&mut self) -> HashMap<Writer, Account> {
-        let mut spans: Vec<_> = std::mem::take(&mut self.spans).into_iter().collect();
-        // What a process stated of itself goes first: an adopter may have stated the same again, from what was left.
-        spans.sort_unstable_by_key(|((about, first, _, by), _)| (*about, by.lane() == ADOPTED_LANE, *first));
         let mut stated: HashMap<Writer, SeqRanges> = HashMap::new();
         let mut accounts: HashMap<Writer, Account> = HashMap::new();
-        for ((about, first, last, _), span) in spans {
+        for ((about, first, last, _), counts) in in_order(&mut self.spans) {
             let known = stated.entry(about).or_default();
-            let rows: u64 = span.dropped + span.counts.iter().map(|(_, rows)| rows).sum::<u64>();
             // Some of its entries are missing, or it is over another: it says how far the writer came, not what it was.
-            if known.intersects(first, last) || Some(rows) != last.checked_sub(first).and_then(|span| span.checked_add(1)) {
-                let end = self.ends.entry(about).or_default();
-                *end = (*end).max(last.saturating_add(1));
+            if known.intersects(first, last) || !is_whole(first, last, &counts) {
+                self.came_to(about, last);
                 continue;
             }
             known.insert(first, last);
-            let dropped = span.dropped > 0;
-            accounts.entry(about).or_default().push(Stretch { first, last, counts: span.counts, dropped });
+            accounts.entry(about).or_default().push(Stretch { first, last, counts, dropped: false });
+        }
+        let mut dropped: HashMap<Writer, SeqRanges> = HashMap::new();
+        for ((about, first, last, _), counts) in in_order(&mut self.drops) {
+            let (known, dropped) = (stated.entry(about).or_default(), dropped.entry(about).or_default());
+            if dropped.intersects(first, last) || !is_whole(first, last, &counts) {
+                self.came_to(about, last);
+                continue;
+            }
+            dropped.insert(first, last);
+            let account = accounts.entry(about).or_default();
+            if known.intersects(first, last) {
+                account.lost.insert(first, last);
+                account.lost_counts.extend(counts);
+            } else {
+                known.insert(first, last);
+                account.push(Stretch { first, last, counts: Vec::new(), dropped: true });
+            }
         }
         for (&about, &end) in &self.ends {
             let known = stated.remove(&about).unwrap_or_default();
@@ -151,6 +173,18 @@ impl Book {
         accounts.values_mut().for_each(|account| account.spans.sort_unstable_by_key(|stretch| stretch.first));
         accounts
     }
+}
+
+/// What a process stated of itself goes first: an adopter may have stated the same again, from what was left.
+fn in_order(ranges: &mut Ranges) -> Vec<((Writer, u64, u64, Writer), Vec<(Place, u64)>)> {
+    let mut ranges: Vec<_> = std::mem::take(ranges).into_iter().collect();
+    ranges.sort_unstable_by_key(|((about, first, _, by), _)| (*about, by.lane() == ADOPTED_LANE, *first));
+    ranges
+}
+
+/// Whether all entries of a range were read.
+fn is_whole(first: u64, last: u64, counts: &[(Place, u64)]) -> bool {
+    last.checked_sub(first).and_then(|span| span.checked_add(1)) == Some(sum(counts))
 }
 
 impl Account {
@@ -228,6 +262,31 @@ mod tests {
             book(&[(OWN_LANE, Kind::Accepted, 0, 9, Some("a"), 10), (OWN_LANE, Kind::Accepted, 10, 19, Some("a"), 7)]);
         assert_eq!(stretches(&mut book), [(0, 9, 10), (10, 19, 0)]);
         assert!(!book.has_ended(Uuid::from_u128(1)));
+    }
+
+    #[test]
+    fn what_is_dropped_of_a_range_is_told_from_all_of_one() {
+        let (accepted, dropped) = (Kind::Accepted, Kind::Dropped);
+        let (mut book, mut cells) = book(&[
+            // Before and after the range that it is of, and alone in one.
+            (OWN_LANE, dropped, 3, 4, Some("a"), 2),
+            (OWN_LANE, accepted, 0, 9, Some("a"), 10),
+            (OWN_LANE, dropped, 9, 10, Some("a"), 2),
+            (OWN_LANE, accepted, 10, 10, Some("a"), 1),
+            (OWN_LANE, accepted, 11, 11, Some("b"), 1),
+            (OWN_LANE, dropped, 11, 11, Some("b"), 1),
+            // Said again by another.
+            (ADOPTED_LANE, dropped, 3, 4, Some("a"), 2),
+            (OWN_LANE, dropped, 12, 19, Some("a"), 8),
+        ]);
+        let mut accounts = book.accounts();
+        let account = accounts.remove(&Writer::new(Uuid::from_u128(1), 0)).unwrap();
+        let spans: Vec<_> = account.spans.iter().map(|span| (span.first, span.last, span.dropped)).collect();
+        assert_eq!(spans, [(0, 10, false), (11, 11, false), (12, 19, true)]);
+        assert_eq!(account.lost.iter().collect::<Vec<_>>(), [(3, 4), (9, 11)]);
+        let (a, b) = (cells.place(Some("a"), Some("2026-11-23T03:00:00Z")), cells.place(Some("b"), Some("2026-11-23T03:00:00Z")));
+        let of = |wanted| account.lost_counts.iter().filter(|(place, _)| *place == wanted).map(|(_, rows)| rows).sum::<u64>();
+        assert_eq!((of(a), of(b)), (4, 1));
     }
 
     #[test]

@@ -5,13 +5,15 @@ use super::{Run, Target};
 use crate::error::{Error, ErrorKind};
 use crate::ledger::Stated;
 use crate::sink::kafka::settings::{Format, KafkaSettings};
-use crate::sink::kafka::{Topics, topics};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use crate::sink::kafka::{Quiet, Topics, reach, topics};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// The longest that brokers may take to answer, or to send the next message.
+/// The longest that brokers may take to answer the first question: those that are away do not answer later either.
+const REACH_WITHIN: Duration = Duration::from_secs(10);
+/// The longest that they may take to answer another, or to send the next message.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(200);
 const CONSUMER: [(&str, &str); 5] = [
@@ -23,6 +25,8 @@ const CONSUMER: [(&str, &str); 5] = [
     ("isolation.level", "read_committed"),
 ];
 
+type Consumer = BaseConsumer<Quiet>;
+
 impl Run<'_> {
     /// The topics as they are when this is called: what comes later is not looked at.
     pub(super) fn kafka(&mut self, settings: &KafkaSettings, dir: Option<&std::path::Path>) -> Result<(), Error> {
@@ -30,6 +34,7 @@ impl Run<'_> {
             let why = "kafka.format: predlog audit reads topics whose messages are lines: expected \"json\"";
             return Err(Error::new(ErrorKind::Config, why));
         }
+        reach(settings, REACH_WITHIN).map_err(|why| Error::new(ErrorKind::Storage, why))?;
         let failed = |why: String| Error::new(ErrorKind::Storage, format!("kafka.brokers={}: {why}", settings.brokers));
         let Topics { mut client, ledger, is_ours, .. } = topics(settings).map_err(failed)?;
         CONSUMER.iter().for_each(|(name, value)| {
@@ -70,8 +75,9 @@ impl Target {
 }
 
 fn topics_of(client: &ClientConfig, is_ours: &dyn Fn(&str) -> bool) -> Result<Vec<String>, String> {
-    let consumer: BaseConsumer = client.create().map_err(|error| error.to_string())?;
-    let metadata = consumer.fetch_metadata(None, ANSWER_WITHIN).map_err(|error| format!("the brokers do not answer: {error}"))?;
+    let consumer: Consumer = client.create_with_context(Quiet::default()).map_err(|error| error.to_string())?;
+    let answer = consumer.fetch_metadata(None, ANSWER_WITHIN);
+    let metadata = answer.map_err(|error| consumer.context().explain(format_args!("the brokers do not answer: {error}")))?;
     let mut found: Vec<String> =
         metadata.topics().iter().map(|topic| topic.name().to_owned()).filter(|name| is_ours(name)).collect();
     found.sort();
@@ -83,8 +89,9 @@ fn topics_of(client: &ClientConfig, is_ours: &dyn Fn(&str) -> bool) -> Result<Ve
 
 /// Gives `each` every line of every message that the topic has now.
 fn read(client: &ClientConfig, topic: &str, each: &mut dyn FnMut(&[u8])) -> Result<(), String> {
-    let explain = |error: rdkafka::error::KafkaError| format!("topic={topic}: {error}");
-    let consumer: BaseConsumer = client.create().map_err(explain)?;
+    let made = client.create_with_context(Quiet::default());
+    let consumer: Consumer = made.map_err(|error| format!("topic={topic}: {error}"))?;
+    let explain = |error: rdkafka::error::KafkaError| consumer.context().explain(format_args!("topic={topic}: {error}"));
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_WITHIN).map_err(explain)?;
     let mut assigned = TopicPartitionList::new();
     // By partition: the offset behind the last message to be read.
@@ -107,7 +114,7 @@ fn read(client: &ClientConfig, topic: &str, each: &mut dyn FnMut(&[u8])) -> Resu
                 at.is_none_or(|at| at < *end)
             });
             if heard.elapsed() > ANSWER_WITHIN {
-                return Err(format!("topic={topic}: no message came for {ANSWER_WITHIN:?}"));
+                return Err(consumer.context().explain(format_args!("topic={topic}: no message came for {ANSWER_WITHIN:?}")));
             }
             continue;
         };

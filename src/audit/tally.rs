@@ -193,6 +193,10 @@ impl Tally {
                     self.cells.of(place).stated += rows;
                 }
             }
+            for &(place, rows) in &account.lost_counts {
+                let stated = &mut self.cells.of(place).stated;
+                *stated = stated.saturating_sub(rows);
+            }
             let at = self.writer(writer);
             self.writers[at].1.account = account;
         }
@@ -267,6 +271,7 @@ impl Tally {
         for (writer, seen) in &mut self.writers {
             let Seen { account, stored, pending, expired, .. } = seen;
             pending.ranges(|first, last| stored.insert_range(first, last));
+            account.lost.iter().for_each(|(first, last)| stored.insert_range(first, last));
             for (first, last) in expired.iter() {
                 // A range reaches no further than what was stated.
                 let most = account.spans.last().map_or(first, |stretch| stretch.last.max(first));

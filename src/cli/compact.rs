@@ -103,10 +103,15 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
 
 /// A directory's path is as good as its URL.
 fn as_url(place: &str) -> Result<String, String> {
-    if place.contains("://") {
-        return Ok(place.to_owned());
-    }
     let expected = "expected a directory that is there, or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix";
+    if place.contains("://") {
+        // Opened, it would be made: a name that was mistyped would be an empty directory.
+        let directory = url::Url::parse(place).ok().and_then(|url| url.to_file_path().ok());
+        return match directory.filter(|directory| place.starts_with("file:") && !directory.is_dir()) {
+            Some(_) => Err(format!("there is no such directory; {expected}")),
+            None => Ok(place.to_owned()),
+        };
+    }
     let path = std::fs::canonicalize(place).map_err(|error| format!("{error}; {expected}"))?;
     url::Url::from_directory_path(path).map(String::from).map_err(|()| expected.to_owned())
 }

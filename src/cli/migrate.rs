@@ -8,7 +8,7 @@ use crate::modes;
 use crate::resend::parquet::ParquetSource;
 use crate::resend::sqlite::SqliteSource;
 use crate::resend::{self, Source, State};
-use crate::ship::{Event, Feed, Retain, Shipper, SqliteFeed};
+use crate::ship::{Event, Feed, Retain, Shipper, SqliteFeed, UploadSettings, noted};
 use crate::sink::sqlite::SqliteSettings;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 pub(super) const HELP: &str = "\
 Each record keeps its writer and seq. A SQLite row becomes the line that was logged, byte for byte; a Parquet row one with the same values. How far it came is noted in
 a file beside the source (<source>.sent-to-kafka, <source>.sent-to-nats): it may be stopped at any moment and run again, which sends one batch twice at most, and when all
-was sent, nothing. Delete that file to send everything again. For the bucket the store itself knows what is there.
+was sent, nothing. Delete that file to send everything again. For the bucket the store itself knows what is there, of one bucket: for a second one, copy the objects of the first.
 
 It may run beside a server that writes to the store: run it again for what came meanwhile. Parquet files that are not finished yet are no history.
 
@@ -183,6 +183,7 @@ fn upload(config: &Config, from: &From) -> Result<ExitCode, Error> {
             return Err(Error::new(ErrorKind::Storage, message));
         }
     };
+    same_target(&config.upload, &dir)?;
     let progress = Arc::new(Progress::start(0, "files"));
     let (files, told) = (Arc::new(AtomicU64::new(0)), Arc::clone(&progress));
     let uploaded = Arc::clone(&files);
@@ -214,6 +215,28 @@ fn upload(config: &Config, from: &From) -> Result<ExitCode, Error> {
         _ if done => Ok(ExitCode::SUCCESS),
         error => Err(failed(error.unwrap_or_else(|| "another process uploads from this directory; run it again".to_owned()))),
     }
+}
+
+/// What is uploaded counts as such wherever it went, so it would not be sent to another target, and what is left would be there alone.
+fn same_target(upload: &UploadSettings, dir: &Path) -> Result<(), Error> {
+    let failed = |error: std::io::Error| {
+        Error::new(ErrorKind::Storage, format!("cannot read where dir={} was uploaded to: {error}", dir.display()))
+    };
+    let (noted, target) = (noted::targets(dir).map_err(failed)?, noted::name(upload));
+    let Some((last, earlier)) = noted.split_last() else { return Ok(()) };
+    if *last != target {
+        let message = format!(
+            "upload.url: what was uploaded from dir={0} is in {last}, and would not be sent to {target}: copy the objects from there with the store's own              tool (aws s3 sync, gcloud storage rsync, azcopy), and leave upload.url what it was for those to come. To send what is not uploaded yet              to {target} instead, delete {0}/{1}",
+            dir.display(),
+            noted::FILE,
+        );
+        return Err(Error::new(ErrorKind::Upload, message));
+    }
+    let elsewhere: Vec<&str> = earlier.iter().filter(|before| **before != target).map(String::as_str).collect();
+    if !elsewhere.is_empty() {
+        eprintln!("note: what was uploaded before is in {}, and is not sent again", elsewhere.join(", "));
+    }
+    Ok(())
 }
 
 /// How far it is: a bar where a person looks at it, else a line now and then.

@@ -61,7 +61,7 @@ struct Partition {
 /// Puts the small files of each partition below `store.url` together. `progress` is told after each group.
 ///
 /// # Errors
-/// The store does not answer, or a file is damaged. Groups before it are done.
+/// The store does not answer, there are no such files below `store.url` at all, or a file is damaged. Groups before it are done.
 pub fn compact_layout(
     store: &UploadSettings,
     options: &CompactOptions,
@@ -77,7 +77,16 @@ pub fn compact_layout(
         )));
     }
     let mut report = CompactReport::default();
-    for (directory, mut partition) in partitions(&objects, options)? {
+    let found = objects.list(LAYOUT)?;
+    let (all, partitions) = (found.len(), partitions(found, options));
+    // What is all done has files. That there are none is a slip of whoever asked: another bucket, a prefix too much or too little.
+    if partitions.is_empty() && (all == 0 || options.partitions.is_empty()) {
+        return Err(CompactError::File(format!(
+            "{}: there are no files to compact: expected {LAYOUT}/model_name=…/date=…/*.parquet below it; give the URL above {LAYOUT}/, or the right bucket",
+            objects.target.shown
+        )));
+    }
+    for (directory, mut partition) in partitions {
         let compaction = Compaction { objects: &objects, directory: &directory };
         if !options.dry_run {
             compaction.end_what_was_begun(&mut partition)?;
@@ -108,10 +117,10 @@ pub fn compact_layout(
 }
 
 /// The partitions that the options mean, by their directories.
-fn partitions(objects: &Objects, options: &CompactOptions) -> Result<BTreeMap<String, Partition>, CompactError> {
+fn partitions(found: Vec<ObjectMeta>, options: &CompactOptions) -> BTreeMap<String, Partition> {
     let mut partitions = BTreeMap::<String, Partition>::new();
     let wanted: Vec<String> = options.partitions.iter().map(|(column, value)| format!("{column}={value}")).collect();
-    for file in objects.list(LAYOUT)? {
+    for file in found {
         let Some((directory, name)) = file.location.as_ref().rsplit_once('/') else { continue };
         let (is_file, is_manifest) = (name.ends_with(".parquet"), name.starts_with(MANIFEST) && name.ends_with(".json"));
         if !(is_file || is_manifest) || !wanted.iter().all(|part| directory.split('/').any(|component| component == part)) {
@@ -120,7 +129,7 @@ fn partitions(objects: &Objects, options: &CompactOptions) -> Result<BTreeMap<St
         let partition = partitions.entry(directory.to_owned()).or_default();
         if is_file { partition.files.push(file) } else { partition.manifests.push(file.location) }
     }
-    Ok(partitions)
+    partitions
 }
 
 /// The steps within one partition.

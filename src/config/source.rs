@@ -14,6 +14,8 @@ const FILE_VARIABLE: &str = "PREDLOG_CONFIG";
 
 const NUMBERS_WITHOUT_DEFAULT: [&str; 1] = ["logger.lanes"];
 
+const LIST: &str = "values with commas between them, such as a,b, or an array as in the file, such as [\"a\", \"b\"]";
+
 /// The given values, later sources over earlier ones.
 pub(super) struct Sources {
     figment: Figment,
@@ -76,7 +78,20 @@ impl Sources {
             };
             // A key whose default is text, or nothing, takes text, whatever it looks like; figment would read `007` as a number.
             let is_text = default.is_string() || default.is_null() && !NUMBERS_WITHOUT_DEFAULT.contains(&&*path);
-            let value = if is_text { Value::from(text) } else { parse_scalar(&text) };
+            let value = if default.is_array() {
+                match parse_list(&text) {
+                    Ok(list) => list,
+                    Err(why) => {
+                        let shown = shown_at(&path, &Value::from(text));
+                        problems.push(format!("variable={name}: {path}={shown}: expected {LIST}: {why}"));
+                        continue;
+                    }
+                }
+            } else if is_text {
+                Value::from(text)
+            } else {
+                parse_scalar(&text)
+            };
             insert(&mut values, &path, value);
             self.variables.insert(path, name);
         }
@@ -156,6 +171,16 @@ fn parse_scalar(text: &str) -> Value {
     } else {
         Value::from(text)
     }
+}
+
+/// A list, for variables: TOML's array, or texts with commas between them. An element that has a comma itself, as a regular expression may, needs the array.
+fn parse_list(text: &str) -> Result<Value, String> {
+    if text.trim_start().starts_with('[') {
+        let mut table: Dict = toml::from_str(&format!("list = {text}")).map_err(|error| error.message().replace('\n', ", "))?;
+        return table.remove("list").filter(|_| table.is_empty()).ok_or_else(|| "it is more than an array".to_owned());
+    }
+    let elements = text.split(',').map(|element| Value::from(element.trim()));
+    Ok(if text.trim().is_empty() { Value::from(Vec::<Value>::new()) } else { Value::from(elements.collect::<Vec<_>>()) })
 }
 
 /// The parser's message and place, but not its copy of the line: that may hold a secret.

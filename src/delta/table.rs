@@ -123,6 +123,16 @@ impl DeltaTable {
         opened.load(settings)
     }
 
+    /// Opens a table, if there is one.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](DeltaTable::open_or_create).
+    #[cfg(feature = "archive")]
+    pub(crate) fn open_if_there(store: &UploadSettings, settings: DeltaSettings) -> Result<Option<Self>, DeltaError> {
+        let opened = Opened::new(store)?;
+        if opened.files.has_log()? { opened.load(settings).map(Some) } else { Ok(None) }
+    }
+
     /// The newest version that this process knows.
     pub fn version(&self) -> u64 {
         self.state.lock().version
@@ -136,6 +146,16 @@ impl DeltaTable {
         let schema = self.state.lock().snapshot.schema();
         let arrow: ArrowSchema = schema.as_ref().try_into_arrow().map_err(|error| self.wrong("read the columns", &error))?;
         Ok(Arc::new(arrow))
+    }
+
+    /// The columns of the newest version in the store.
+    ///
+    /// # Errors
+    /// The log cannot be read; a column that Arrow has no type for.
+    #[cfg(feature = "archive")]
+    pub(crate) fn newest_schema(&self) -> Result<ArrowSchemaRef, DeltaError> {
+        self.reload(&mut self.state.lock())?;
+        self.schema()
     }
 
     /// How far this application has come, by the newest version in the store; `None` when it was never here.

@@ -266,7 +266,7 @@ fn struct_schema(columns: &[schema::Field], record: &str) -> Option<Vec<u8>> {
 
 fn type_schema(kind: &ColumnType, record: &str) -> Option<Vec<u8>> {
     let primitive = match kind {
-        ColumnType::Unknown => return None,
+        ColumnType::Unknown | ColumnType::Foreign => return None,
         ColumnType::Bool => "boolean",
         ColumnType::Int64 => "int64",
         ColumnType::Double => "double",

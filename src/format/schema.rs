@@ -37,6 +37,8 @@ pub enum ColumnType {
     List(Box<ColumnType>),
     /// An object.
     Struct(Vec<Field>),
+    /// Of another writer's table, of a type that no value here has. Not written as a column, and never another type: values stay in the JSON column.
+    Foreign,
 }
 
 /// A named column.
@@ -75,17 +77,22 @@ impl ColumnType {
     /// Whether this has at least one leaf whose type is settled, and so is written to files.
     pub fn is_known(&self) -> bool {
         match self {
-            ColumnType::Unknown => false,
+            ColumnType::Unknown | ColumnType::Foreign => false,
             ColumnType::List(element) => element.is_known(),
             ColumnType::Struct(fields) => fields.iter().any(|field| field.kind.is_known()),
             _ => true,
         }
     }
 
+    /// Whether it stays as it is.
+    pub(crate) fn is_settled(&self) -> bool {
+        *self == ColumnType::Foreign || self.is_known()
+    }
+
     /// The number of leaves that are written.
     pub fn leaves(&self) -> usize {
         match self {
-            ColumnType::Unknown => 0,
+            ColumnType::Unknown | ColumnType::Foreign => 0,
             ColumnType::List(element) => element.leaves(),
             ColumnType::Struct(fields) => fields.iter().map(|field| field.kind.leaves()).sum(),
             _ => 1,
@@ -95,7 +102,7 @@ impl ColumnType {
     /// The Arrow type; `None` while nothing in it is settled.
     pub fn arrow(&self) -> Option<DataType> {
         Some(match self {
-            ColumnType::Unknown => return None,
+            ColumnType::Unknown | ColumnType::Foreign => return None,
             ColumnType::Bool => DataType::Boolean,
             ColumnType::Int64 => DataType::Int64,
             ColumnType::Double => DataType::Float64,
@@ -192,7 +199,7 @@ fn merge_type(kind: &mut ColumnType, newer: &ColumnType, depth: usize, room: &mu
     match (&mut *kind, newer) {
         (ColumnType::Struct(fields), ColumnType::Struct(more)) => merge_fields(fields, more, depth + 1, room),
         (ColumnType::List(element), ColumnType::List(other)) => merge_type(element, other, depth + 1, room),
-        (settled, _) if settled.is_known() => {}
+        (settled, _) if settled.is_settled() => {}
         (_, ColumnType::Struct(more)) if depth < MAX_DEPTH => {
             let mut fields = Vec::new();
             merge_fields(&mut fields, more, depth + 1, room);

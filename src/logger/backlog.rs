@@ -106,6 +106,11 @@ impl Backlog {
         }
     }
 
+    /// This process.
+    pub(super) fn own(&self) -> Uuid {
+        self.own
+    }
+
     pub(super) fn add(&mut self, segment: ClosedSegment) {
         self.segments.push_back(segment.path);
     }

@@ -98,7 +98,7 @@ struct Room<'a> {
     around: &'a Around<'a>,
 }
 
-/// How a logger ended: accepted = delivered + on_disk + dropped by `shutdown`.
+/// How a logger ended: accepted = delivered + on_disk + dropped by `shutdown`, and by `no_space` where a broker's dead letters had none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Records that `log()` took.

@@ -84,7 +84,8 @@ pub(crate) fn encode<I: Serialize + ?Sized, O: Serialize + ?Sized>(
     out.extend_from_slice(b",\"outputs\":");
     big.add(out, prediction.outputs, max_bytes)?;
     text(out, b",\"request_id\":", prediction.request_id);
-    integer(out, b",\"row_index\":", prediction.row_index);
+    let (row_index, too_large) = split_row_index(prediction.row_index);
+    integer(out, b",\"row_index\":", row_index);
     integer(out, b",\"status_code\":", prediction.status_code.map(u64::from));
     if let Some(error) = prediction.error {
         out.extend_from_slice(b",\"error\":");
@@ -92,9 +93,9 @@ pub(crate) fn encode<I: Serialize + ?Sized, O: Serialize + ?Sized>(
     }
     optional_float(out, b",\"latency_ms\":", prediction.latency_ms);
     optional_float(out, b",\"sample_weight\":", prediction.sample_weight);
-    if !prediction.metadata.is_empty() {
+    if !prediction.metadata.is_empty() || too_large.is_some() {
         out.extend_from_slice(b",\"metadata\":");
-        big.add(out, &Metadata(prediction.metadata), max_bytes)?;
+        big.add(out, &Metadata { given: prediction.metadata, row_index: too_large }, max_bytes)?;
     }
     text(out, b",\"traceparent\":", prediction.traceparent);
     big.shrink(out, max_bytes);
@@ -160,11 +161,26 @@ impl BigFields {
     }
 }
 
-struct Metadata<'a>(&'a [(&'a str, &'a str)]);
+/// What `row_index` has, and what its column, which is an i64, would not hold: number columns take null for that.
+#[inline]
+fn split_row_index(row_index: Option<u64>) -> (Option<u64>, Option<u64>) {
+    match row_index {
+        Some(index) if i64::try_from(index).is_err() => (None, Some(index)),
+        index => (index, None),
+    }
+}
+
+struct Metadata<'a> {
+    given: &'a [(&'a str, &'a str)],
+    /// One that is too large for its column.
+    row_index: Option<u64>,
+}
 
 impl Serialize for Metadata<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().copied())
+        let mut digits = itoa::Buffer::new();
+        let row_index = self.row_index.map(|index| ("row_index", digits.format(index)));
+        serializer.collect_map(self.given.iter().copied().chain(row_index))
     }
 }
 
@@ -287,6 +303,21 @@ mod tests {
                 r#""sample_weight":2.0,"metadata":{"k":"v"},"traceparent":"t""#
             )
         );
+    }
+
+    #[test]
+    fn a_row_index_past_its_column_is_metadata() {
+        let (inputs, outputs) = (json!({}), json!(1));
+        let largest = i64::MAX.unsigned_abs();
+        for (index, metadata) in
+            [(largest, json!({"k": "v"})), (u64::MAX, json!({"k": "v", "row_index": "18446744073709551615"}))]
+        {
+            let prediction = Prediction::new("m", "1", &inputs, &outputs).row_index(index).metadata(&[("k", "v")]);
+            let (line, _) = encoded(&prediction, 1 << 20).unwrap();
+            assert_eq!((line["row_index"].as_u64(), &line["metadata"]), ((index == largest).then_some(index), &metadata));
+        }
+        let (line, _) = encoded(&Prediction::new("m", "1", &inputs, &outputs).row_index(largest + 1), 1 << 20).unwrap();
+        assert_eq!((line.get("row_index"), &line["metadata"]), (None, &json!({"row_index": "9223372036854775808"})));
     }
 
     #[test]

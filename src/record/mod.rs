@@ -95,10 +95,10 @@ impl<'a, I: Serialize + ?Sized, O: Serialize + ?Sized> Prediction<'a, I, O> {
         self
     }
 
-    /// The instance's place in its request, from 0 to `i64::MAX`, the largest of its column; a larger one becomes that.
+    /// The instance's place in its request, from 0. One past `i64::MAX`, the largest of its column, is kept as metadata of that name.
     #[must_use]
     pub fn row_index(mut self, row_index: u64) -> Self {
-        self.row_index = Some(row_index.min(i64::MAX as u64));
+        self.row_index = Some(row_index);
         self
     }
 

@@ -18,6 +18,8 @@ pub(crate) mod expired;
 mod export;
 #[cfg(feature = "upload")]
 mod location;
+#[cfg(feature = "upload")]
+pub(crate) mod noted;
 #[cfg(feature = "delta")]
 pub(crate) mod objects;
 #[cfg(feature = "cli")]

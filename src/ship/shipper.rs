@@ -2,6 +2,7 @@
 
 mod retain;
 
+use super::noted;
 use super::settings::UploadSettings;
 use super::store::{Target, UploadError, UploadErrorKind};
 use super::uploader::{Fault, Pace, Uploader};
@@ -95,6 +96,7 @@ impl Shipper {
             pace: Pace::new(),
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1, fastrand::u64(..)),
             held_back: HashMap::new(),
+            noted: false,
             retained: None,
             stopped,
         };
@@ -179,6 +181,8 @@ struct Worker {
     backoff: Backoff,
     /// Files that failed, and until when others go first.
     held_back: HashMap<Relative, (Backoff, Instant)>,
+    /// Where this worker uploads to is noted.
+    noted: bool,
     /// When retention was looked at last.
     retained: Option<Instant>,
     stopped: watch::Receiver<bool>,
@@ -343,6 +347,11 @@ impl Worker {
         uploader.store(entry).await?;
         self.backoff.succeeded();
         self.held_back.remove(&entry.relative);
+        if !self.noted {
+            noted::note(self.outbox.root(), &noted::name(&self.settings))
+                .map_err(|error| Fault::Local(format!("stored, but cannot note where: {error}")))?;
+            self.noted = true;
+        }
         // The marker first: a file without a marker is proven stored, so a crash between the two loses nothing and uploads nothing twice.
         let local = |error| Fault::Local(format!("stored, but cannot clear path={}: {error}", entry.relative));
         self.outbox.done(&entry.relative).map_err(local)?;

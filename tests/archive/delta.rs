@@ -7,10 +7,13 @@ use predlog::archive::{Archiver, Job};
 use predlog::config::TableKind;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
 
 #[path = "../delta/readers.rs"]
 mod readers;
@@ -25,6 +28,17 @@ impl Archive {
     /// The rows of the table, by its log.
     pub(crate) fn table(&self, reader: &str) -> Vec<Value> {
         readers::rows(reader, &self.bucket().join("predictions").display().to_string())
+    }
+
+    fn produce_all(&self, values: impl Iterator<Item = String>) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", broker().bootstrap());
+        let producer: ThreadedProducer<DefaultProducerContext> = config.create().expect("a producer");
+        for value in values {
+            let record = BaseRecord::<(), _>::to(self.topic()).payload(&value);
+            producer.send(record).map_err(|(error, _)| error).expect("there is room");
+        }
+        producer.flush(LONG).expect("the broker takes them");
     }
 
     /// Commits an offset for the group, as an administrator does.
@@ -170,28 +184,130 @@ fn a_topic_that_lost_messages_and_a_table_that_cannot_take_the_rows_are_named() 
     run.join().expect("no panic").expect("it was stopped");
     assert_eq!(archive.table("delta-rs").len(), 2);
 
-    // A table of somebody else's, whose column has another type.
-    let mut other = archive_into_foreign_table();
+    // A table of somebody else's, whose inputs are no struct: there is nothing beside them to keep values in.
+    let mut other = archive_into_foreign_table(&json!("string"));
     other.config.ledger.enabled = false;
     other.produce(r#"{"id":"a","model_name":"m","inputs":{"n":1}}"#);
     let archiver = Archiver::new(Job::predictions(&other.config, true).expect("a job"));
     let error = archiver.run().expect_err("it never will").to_string();
-    assert!(error.contains("inputs.n") && error.contains("string") && error.contains("long"), "{error}");
+    assert!(error.contains("column=\"inputs\"") && error.contains("string"), "{error}");
 }
 
-/// The table is there, with `inputs.n` as text.
-fn archive_into_foreign_table() -> Archive {
-    let other = archive(1);
-    let log = other.bucket().join("predictions/_delta_log");
-    std::fs::create_dir_all(&log).expect("a directory");
-    let field = |name: &str, kind: Value| json!({"name": name, "type": kind, "nullable": true, "metadata": {}});
-    let inputs = json!({"type": "struct", "fields": [field("n", json!("string"))]});
-    let fields = [field("inputs", inputs), field("model_name", json!("string")), field("date", json!("date"))];
-    let lines = [
-        json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}),
-        json!({"metaData": {"id": "t", "format": {"provider": "parquet", "options": {}}, "schemaString": json!({"type": "struct", "fields": fields}).to_string(),
-            "partitionColumns": ["model_name", "date"], "configuration": {}, "createdTime": 0}}),
+#[test]
+fn a_value_that_does_not_fit_another_writers_column_is_kept_beside_it() {
+    let columns = [
+        field("n", &json!("string")),
+        field("at", &json!("timestamp")),
+        field("only", &structure(&[field("t", &json!("date"))])),
     ];
-    std::fs::write(log.join(format!("{:020}.json", 0)), lines.map(|line| line.to_string()).join("\n")).expect("a commit");
+    let mut archive = archive_into_foreign_table(&structure(&columns));
+    archive.config.ledger.enabled = false;
+    let wanted: Vec<Value> =
+        [json!({"n": 1, "ours": true}), json!({"n": "1", "at": "x"}), json!({"at": 5, "only": {"t": 7}, "ours": false})].into();
+    for (id, inputs) in wanted.iter().enumerate() {
+        archive.produce(&json!({"id": id.to_string(), "model_name": "m", "inputs": inputs}).to_string());
+    }
+    assert_eq!(archive.run(), (3, 0));
+    archive.produce(&json!({"id": "3", "model_name": "m", "inputs": {"n": "more"}}).to_string());
+    assert_eq!(archive.run(), (1, 0));
+    for reader in readers::READERS {
+        let mut rows = archive.table(reader);
+        rows.sort_by_key(|row| row["id"].as_str().map(str::to_owned));
+        assert_eq!(rows.len(), 4, "{reader}");
+        let typed: Vec<_> = rows.iter().map(|row| (&row["inputs"]["n"], &row["inputs"]["ours"])).collect();
+        let (null, text) = (Value::Null, |text: &str| json!(text));
+        assert_eq!(
+            typed,
+            [(&null, &json!(true)), (&text("1"), &null), (&null, &json!(false)), (&text("more"), &null)],
+            "{reader}"
+        );
+        let found: Vec<_> = rows[..3].iter().map(beside).collect();
+        assert_eq!(found, wanted, "{reader}");
+        assert!(rows[3]["inputs_json"].is_null(), "{reader}: it fits");
+    }
+}
+
+#[test]
+fn a_column_that_another_writer_adds_first_is_conformed_to_while_the_archiver_runs() {
+    let mut archive = archive(1);
+    archive.config.ledger.enabled = false;
+    archive.config.rotation.max_rows = 2_000;
+    let produce = |range: std::ops::Range<u64>| {
+        let text = "x".repeat(400);
+        let lines = range.map(|n| json!({"id": n.to_string(), "model_name": "m", "inputs": {"n": n, "text": text}}).to_string());
+        archive.produce_all(lines);
+    };
+    let archiver = Archiver::new(Job::predictions(&archive.config, false).expect("a job"));
+    let (stop, counters) = (archiver.stop_flag(), archiver.counters());
+    let running = std::thread::spawn(move || archiver.run());
+    // More than waits before its types are settled, and less than a range.
+    produce(0..1_500);
+    let schema = archive.bucket().join("_predlog/delta-schema.json");
+    wait_until("its types are settled", LONG, || std::fs::read_to_string(&schema).is_ok_and(|text| text.contains("\"n\"")));
+    add_version(&archive, &structure(&[field("n", &json!("string"))]));
+    produce(1_500..4_000);
+    wait_until("all are stored", LONG, || counters.rows.load(Ordering::Relaxed) >= 4_000);
+    stop.store(true, Ordering::Release);
+    running.join().expect("no panic").expect("it ends well");
+    assert!(counters.failures.load(Ordering::Relaxed) > 0, "the first files had the column as their own");
+    for reader in readers::READERS {
+        let rows = archive.table(reader);
+        assert!(rows.iter().all(|row| row["inputs"]["n"].is_null() && row["inputs"]["text"].is_string()), "{reader}");
+        let mut numbers: Vec<_> = rows.iter().filter_map(|row| beside(row)["n"].as_u64()).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..4_000).collect::<Vec<_>>(), "{reader}");
+    }
+}
+
+fn field(name: &str, kind: &Value) -> Value {
+    json!({"name": name, "type": kind, "nullable": true, "metadata": {}})
+}
+
+fn structure(fields: &[Value]) -> Value {
+    json!({"type": "struct", "fields": fields})
+}
+
+/// The table is there, of somebody else, with `inputs` of this type.
+fn archive_into_foreign_table(inputs: &Value) -> Archive {
+    let other = archive(1);
+    add_version(&other, inputs);
     other
+}
+
+/// Another writer's commit: the table has `inputs` of this type, and what a partition needs.
+fn add_version(archive: &Archive, inputs: &Value) {
+    let log = archive.bucket().join("predictions/_delta_log");
+    std::fs::create_dir_all(&log).expect("a directory");
+    let version =
+        std::fs::read_dir(&log).expect("the log").filter(|file| is_json(&file.as_ref().expect("a file").path())).count();
+    let columns = |mut fields: Vec<Value>| {
+        fields.push(field("inputs", inputs));
+        structure(&fields).to_string()
+    };
+    let mut lines = Vec::new();
+    match std::fs::read_to_string(log.join(format!("{:020}.json", 0))) {
+        Ok(first) => {
+            let actions = first.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+            let mut metadata = actions.into_iter().find(|action| action["metaData"].is_object()).expect("columns");
+            let schema: Value =
+                serde_json::from_str(metadata["metaData"]["schemaString"].as_str().expect("a text")).expect("JSON");
+            let others = schema["fields"].as_array().expect("columns").iter().filter(|field| field["name"] != "inputs");
+            metadata["metaData"]["schemaString"] = json!(columns(others.cloned().collect()));
+            lines.push(metadata);
+        }
+        Err(_) => {
+            let fields = vec![field("model_name", &json!("string")), field("date", &json!("date"))];
+            lines.push(json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}));
+            lines.push(
+                json!({"metaData": {"id": "t", "format": {"provider": "parquet", "options": {}}, "schemaString": columns(fields),
+                "partitionColumns": ["model_name", "date"], "configuration": {}, "createdTime": 0}}),
+            );
+        }
+    }
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    std::fs::write(log.join(format!("{version:020}.json")), lines.join("\n")).expect("a commit");
+}
+
+fn is_json(path: &std::path::Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
 }

@@ -185,6 +185,43 @@ fn what_the_broker_refuses_for_good_is_a_dead_letter_and_costs_no_neighbour() {
     assert_eq!(letters[0]["reason"], "MessageSizeTooLarge");
 }
 
+#[test]
+fn without_room_for_dead_letters_a_poison_record_is_dropped_and_stated_and_holds_up_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, topic) = (dir.path().join("data"), "no-room");
+    broker().create_topic_with(topic, 1, &[("max.message.bytes", "20000")]);
+    let mut config = config(&data, topic);
+    (config.ledger.enabled, config.kafka.create_topics, config.kafka.partitions) = (true, true, 1);
+    config.kafka.properties.0.insert("batch.num.messages".to_owned(), "1".to_owned());
+    config.kafka.fallback.max_bytes = bytesize::ByteSize::mib(1);
+    let letters = data.join("dead-letter");
+    std::fs::create_dir_all(&letters).unwrap();
+    std::fs::File::create(letters.join("old.ndjson.zst")).unwrap().set_len(1 << 20).unwrap();
+    let (logger, guard) = Logger::open(&config).unwrap();
+    for n in 0..30 {
+        let text = if n % 10 == 5 { fastrand_text(60_000) } else { "small".to_owned() };
+        let model = if n < 10 { "wine" } else { "beer" };
+        assert!(matches!(logger.log_parts(model, "1", &json!({"n": n, "text": text}), &1), Outcome::Accepted { .. }));
+    }
+    assert!(logger.flush(LONG), "{:?}", logger.health());
+    let report = guard.shutdown(LONG);
+    assert_eq!((report.accepted, report.delivered, report.on_disk, report.problem.as_deref()), (30, 27, 0, None), "{report:?}");
+    assert_eq!(report.dropped, [("no_space", 3)].into(), "{report:?}");
+    let mut found: Vec<_> =
+        read_topic(&broker().bootstrap(), topic, 27).iter().map(|message| value(message)["inputs"]["n"].as_u64()).collect();
+    found.sort_unstable();
+    assert_eq!(found, (0..30).filter(|n| n % 10 != 5).map(Some).collect::<Vec<_>>());
+    let (code, said) = audit(dir.path(), topic);
+    let total = &said["total"];
+    assert_eq!(
+        (code, &total["accepted"], &total["stored"], &total["missing"]),
+        (Some(1), &json!(27), &json!(27), &json!(0)),
+        "{said}"
+    );
+    assert_eq!((&total["dropped"], &said["missing"]), (&json!({"no_space": 3}), &json!([])), "{said}");
+    assert_eq!(said["problems"], json!(["dropped=3 (no_space)"]));
+}
+
 /// Text that does not compress: the broker looks at the compressed size.
 fn fastrand_text(len: usize) -> String {
     let mut random = fastrand::Rng::with_seed(7);

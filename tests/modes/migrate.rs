@@ -97,6 +97,41 @@ fn a_history_is_uploaded_once() {
 }
 
 #[test]
+fn a_second_bucket_is_refused_and_the_first_goes_on() {
+    for (store, from) in [(Store::Sqlite, "sqlite:data/predictions.db"), (Store::Parquet, "parquet:data")] {
+        let dir = tempfile::tempdir().unwrap();
+        let bucket = |name: &str| dir.path().join(name);
+        let migrate = |name: &str| {
+            let toml = format!("[upload]\nurl = \"file://{}\"\n", bucket(name).display());
+            predlog(dir.path(), &toml, &["migrate", "--from", from, "--to", "upload"])
+        };
+        let config = direct(&dir.path().join("data"), store);
+        log(&config, 300);
+        assert_eq!(migrate("a").0, Some(0));
+        log(&config, 20);
+        let (code, said, errors) = migrate("b");
+        assert_eq!((code, said.as_str()), (Some(1), ""), "{errors}");
+        assert!(errors.contains("copy the objects") && errors.contains("data/.uploaded-to"), "{errors}");
+        let urls = ["a", "b"].map(|name| format!("file://{}", bucket(name).display()));
+        assert!(urls.iter().all(|url| errors.contains(url)), "{errors}");
+        assert_eq!(files_below(&bucket("b")), 0);
+        // What was to come is still to come, where it was.
+        assert_eq!(migrate("a").0, Some(0));
+        let all = in_files(&bucket("a").join("predictions"));
+        assert_eq!((all.len(), all.iter().collect::<BTreeSet<_>>().len()), (320, 320));
+        // Asked for, the second one gets what was not uploaded yet, and only that; and it is said of the rest.
+        log(&config, 7);
+        std::fs::remove_file(dir.path().join("data/.uploaded-to")).unwrap();
+        assert_eq!(migrate("b").0, Some(0));
+        assert_eq!(
+            (in_files(&bucket("b").join("predictions")).len(), in_files(&bucket("a").join("predictions")).len()),
+            (7, 320)
+        );
+        assert_eq!(migrate("b").1, "uploaded_files=0 uploaded_bytes=0\n");
+    }
+}
+
+#[test]
 fn an_upload_that_is_killed_goes_on_where_it_was() {
     const ROWS: usize = 40_000;
     for (store, from) in [(Store::Sqlite, "sqlite:data/predictions.db"), (Store::Parquet, "parquet:data")] {

@@ -13,6 +13,7 @@ use crate::format::rows::Rows;
 use crate::format::schema::ModelSchema;
 use crate::ledger::LEDGER_MODEL;
 use parquet::arrow::ArrowWriter;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
@@ -200,7 +201,8 @@ impl OpenFile {
             }
         }
         let (directory, date) = (model_directory(&self.model), date_partition(self.day.saturating_mul(MICROS_PER_DAY)));
-        let name = format!("{topic}+{partition}+{:010}-{:010}.parquet", self.first_offset, self.last_offset);
+        let columns = self.columns(shared);
+        let name = format!("{topic}+{partition}+{:010}-{:010}{columns}.parquet", self.first_offset, self.last_offset);
         let key = format!("{directory}/{date}/{name}");
         let table = match footer {
             Some((stats, schema)) => Some(TableFile {
@@ -219,6 +221,18 @@ impl OpenFile {
             None => None,
         };
         Ok(Object { key, content: Content::File(self.path.clone()), rows: self.rows, table })
+    }
+
+    /// Names the columns of a table's file. A range that is made again, when they are others by now, has other bytes, and a table's log says how many: the object of
+    /// the first try, which is not part of it, must not be taken for the second's.
+    fn columns(&self, shared: &Shared<'_>) -> String {
+        let Stage::Decoding(decoding) = &self.stage else { return String::new() };
+        if shared.table != TableKind::Delta || self.model == LEDGER_MODEL {
+            return String::new();
+        }
+        // It is kept as JSON, so it can be written as such.
+        let json = serde_json::to_vec(&*decoding.schema).unwrap_or_default();
+        Sha256::digest(json)[..4].iter().fold("+".to_owned(), |name, byte| format!("{name}{byte:02x}"))
     }
 
     pub fn memory(&self) -> usize {

@@ -81,8 +81,7 @@ fn from_object(object: &Object<'_>, message: &Message<'_>) -> Result<Vec<u8>, St
         Some(id) => write_value(line_key(&mut line, "id"), id)?,
     }
     for (key, value) in &object.0 {
-        let known = ENVELOPE.iter().any(|(name, _)| name == key);
-        if known && !WRITTEN_APART.contains(&&**key) {
+        if has_column(key, value) && !WRITTEN_APART.contains(&&**key) {
             write_value(line_key(&mut line, key), value)?;
         }
     }
@@ -96,6 +95,13 @@ fn from_object(object: &Object<'_>, message: &Message<'_>) -> Result<Vec<u8>, St
     Ok(line)
 }
 
+/// Whether a column of ours holds it. An integer that `row_index` is too small for is metadata, as in a logger's own lines.
+fn has_column(key: &str, value: &RawValue) -> bool {
+    let (raw, known) = (value.get(), ENVELOPE.iter().any(|(name, _)| *name == key));
+    let is_integer = || raw.strip_prefix('-').unwrap_or(raw).bytes().all(|byte| byte.is_ascii_digit());
+    known && (key != "row_index" || !is_integer() || raw.parse::<i64>().is_ok())
+}
+
 /// What is no column of ours is kept there, as text.
 fn write_metadata(line: &mut Vec<u8>, object: &Object<'_>) -> Result<(), String> {
     let own = match object.get("metadata") {
@@ -106,8 +112,7 @@ fn write_metadata(line: &mut Vec<u8>, object: &Object<'_>) -> Result<(), String>
         Some(raw) => vec![(Cow::Borrowed("metadata"), raw)],
         None => Vec::new(),
     };
-    let unknown =
-        object.0.iter().filter(|(key, _)| !ENVELOPE.iter().any(|(name, _)| name == key)).map(|(key, value)| (key, *value));
+    let unknown = object.0.iter().filter(|(key, value)| !has_column(key, value)).map(|(key, value)| (key, *value));
     let mut open = b'{';
     for (key, value) in own.iter().map(|(key, value)| (key, *value)).chain(unknown) {
         if open == b'{' {
@@ -251,6 +256,19 @@ mod tests {
         assert_eq!(value["id"], "fraud+3+42");
         assert_eq!(value["metadata"], serde_json::json!({"k": "v", "features": {"a": [1, 2]}}));
         assert_eq!(made.matches('\n').count(), 1);
+    }
+
+    #[test]
+    fn a_row_index_past_its_column_is_kept_as_metadata() {
+        for (given, kept) in [
+            ("9223372036854775807", r#","row_index":9223372036854775807}"#),
+            ("9223372036854775808", r#","metadata":{"row_index":9223372036854775808}}"#),
+            ("-9223372036854775809", r#","metadata":{"row_index":-9223372036854775809}}"#),
+            ("null", r#","row_index":null}"#),
+        ] {
+            let made = line(&format!("{{\"row_index\":{given}}}")).unwrap();
+            assert!(made.ends_with(&format!("{kept}\n")), "{made}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "avro")]
 mod avro;
+mod conform;
 mod envelope;
 mod file;
 mod lines;
@@ -18,6 +19,7 @@ use crate::format::path::{LAYOUT, day_of};
 use crate::format::schema::ModelSchema;
 use crate::ship::{Target, UploadSettings};
 use arrow_schema::{DataType, Field, Schema};
+use conform::TableColumns;
 use file::{OpenFile, Shared};
 use lines::{Line, from_foreign, is_packed};
 use parking_lot::Mutex;
@@ -32,7 +34,8 @@ use std::time::Duration;
 /// A range with fields that have no column ends this long after the first of them: the next one has columns for them.
 const NEWS_WAIT: Duration = Duration::from_secs(10);
 
-/// The format of predictions: `predictions/model_name=…/date=…/<topic>+<partition>+<first offset>-<last offset>.parquet`.
+/// The format of predictions: `predictions/model_name=…/date=…/<topic>+<partition>+<first offset>-<last offset>.parquet`, and in a table's file `+<columns>`
+/// before its end.
 pub struct Predictions {
     shared: Arc<Common>,
 }
@@ -63,9 +66,11 @@ impl Predictions {
             None => None,
         };
         let target = Target::open(&config.upload).map_err(|error| error.to_string())?.ok_or("upload.url is not set")?;
+        let is_table = config.archive.table == TableKind::Delta;
+        let columns = is_table.then(|| TableColumns::new(delta_table(&config.upload).store));
         Ok(Predictions {
             shared: Arc::new(Common {
-                schemas: Schemas::new(target, config.archive.table)?,
+                schemas: Schemas::new(target, columns)?,
                 table: config.archive.table,
                 scratch,
                 max_rows: config.rotation.max_rows,
@@ -109,6 +114,8 @@ impl Format for Predictions {
     }
 
     fn restore(&self, topic: &str, partition: i32, state: Option<&[u8]>) -> Result<(), EncodeError> {
+        // Where a commit was refused for another writer's columns, partitions are taken over anew.
+        self.shared.schemas.forget_table();
         let seen = match state {
             Some(state) => Seen::decode(state).ok_or_else(|| {
                 EncodeError(format!("{topic}+{partition}: the stored state is not one of predlog's; was it changed?"))

@@ -1,7 +1,7 @@
 //! The column types of each model, shared by all instances: `schemas/<model>.json` below the target's URL. Of a Delta table there is one for all models.
 
+use super::conform::{TableColumns, conform};
 use crate::archive::encoder::EncodeError;
-use crate::config::TableKind;
 use crate::format::path::model_stem;
 use crate::format::schema::ModelSchema;
 use crate::ledger::LEDGER_MODEL;
@@ -26,13 +26,13 @@ pub(super) struct Schemas {
     target: Target,
     runtime: tokio::runtime::Runtime,
     known: Mutex<HashMap<String, Arc<ModelSchema>>>,
-    table: TableKind,
+    table: Option<TableColumns>,
 }
 
 impl Schemas {
     /// # Errors
     /// The thread that asks the store cannot be started.
-    pub fn new(target: Target, table: TableKind) -> Result<Schemas, String> {
+    pub fn new(target: Target, table: Option<TableColumns>) -> Result<Schemas, String> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("predlog-schemas").enable_all().build();
         let runtime = runtime.map_err(|error| format!("cannot start a thread: {error}"))?;
@@ -45,28 +45,46 @@ impl Schemas {
         if let Some(schema) = self.known.lock().get(model) {
             return Ok(schema.clone());
         }
-        let (schema, _) = self.patiently(model, || self.runtime.block_on(self.read(model)))?;
+        let schema = self.patiently(model, || {
+            let (mut schema, version) = self.runtime.block_on(self.read(model))?;
+            if self.conform(model, &mut schema)? {
+                self.runtime.block_on(self.replace(model, &schema, version))?;
+            }
+            Ok(schema)
+        })?;
         Ok(self.keep(model, schema))
+    }
+
+    /// What is known of the table's columns is asked for anew: another writer may have added some.
+    pub fn forget_table(&self) {
+        self.known.lock().remove(TABLE);
     }
 
     /// Adds columns, for all instances: what one has settled, the others take.
     pub fn learn(&self, model: &str, inferred: &ModelSchema) -> Result<Arc<ModelSchema>, EncodeError> {
         let model = self.name(model);
         let grown = self.patiently(model, || {
-            self.runtime.block_on(async {
-                let (mut schema, version) = self.read(model).await?;
-                if schema.merge(inferred) || version.is_none() {
-                    self.replace(model, &schema, version).await?;
-                }
-                Ok(schema)
-            })
+            let (mut schema, version) = self.runtime.block_on(self.read(model))?;
+            let grown = schema.merge(inferred);
+            if self.conform(model, &mut schema)? || grown || version.is_none() {
+                self.runtime.block_on(self.replace(model, &schema, version))?;
+            }
+            Ok(schema)
         })?;
         Ok(self.keep(model, grown))
     }
 
     /// What the columns are known by: those of one table are the same for all its models.
     fn name<'a>(&self, model: &'a str) -> &'a str {
-        if self.table == TableKind::Delta && model != LEDGER_MODEL { TABLE } else { model }
+        if self.table.is_some() && model != LEDGER_MODEL { TABLE } else { model }
+    }
+
+    /// The columns as the table has them. Returns whether any changed.
+    fn conform(&self, model: &str, schema: &mut ModelSchema) -> Result<bool, String> {
+        match &self.table {
+            Some(table) if model == TABLE => Ok(table.newest()?.is_some_and(|columns| conform(schema, &columns))),
+            _ => Ok(false),
+        }
     }
 
     fn keep(&self, model: &str, schema: ModelSchema) -> Arc<ModelSchema> {

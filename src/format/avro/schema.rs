@@ -78,7 +78,7 @@ fn record_of(columns: &[schema::Field], namespace: &str, name: &str, bare: bool)
 
 fn type_of(kind: &ColumnType, namespace: &str, name: &str) -> Option<Value> {
     Some(match kind {
-        ColumnType::Unknown => return None,
+        ColumnType::Unknown | ColumnType::Foreign => return None,
         ColumnType::Bool => json!("boolean"),
         ColumnType::Int64 => json!("long"),
         ColumnType::Double => json!("double"),

@@ -76,7 +76,7 @@ impl Column {
     /// A column for a settled type; `None` if nothing in it is. `depth` containers enclose its values.
     pub fn new(kind: &ColumnType, depth: usize) -> Option<Column> {
         Some(match kind {
-            ColumnType::Unknown => return None,
+            ColumnType::Unknown | ColumnType::Foreign => return None,
             ColumnType::Bool => Column::Bool(Values::new()),
             ColumnType::Int64 => Column::Int(Values::new()),
             ColumnType::Double => Column::Double(Values::new()),
@@ -296,7 +296,7 @@ impl Structs {
         };
         Some(Structs {
             keys: Keys::new(settled.iter().map(|field| field.name.as_str())),
-            taken: settled.iter().map(|field| field.name.to_lowercase()).collect(),
+            taken: fields.iter().filter(|field| field.kind.is_settled()).map(|field| field.name.to_lowercase()).collect(),
             columns,
             len: 0,
             nulls: Nulls::default(),

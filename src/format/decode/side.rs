@@ -6,7 +6,7 @@ use arrow_schema::ArrowError;
 use super::column::{Context, Structs};
 use super::scan::{Cursor, Syntax};
 use super::values::Texts;
-use crate::format::schema::{BARE_FIELD, MAX_DEPTH, Side};
+use crate::format::schema::{BARE_FIELD, ColumnType, MAX_DEPTH, Side};
 
 #[derive(Debug)]
 pub(crate) struct SideColumns {
@@ -18,6 +18,8 @@ pub(crate) struct SideColumns {
     bare: Option<usize>,
     /// Whether a field `value` of objects is settled, so that bare values never get a column.
     never_bare: bool,
+    /// Whether it has fields that never get one. Where there is no other, none is looked for: the next file finds what is new.
+    has_foreign: bool,
 }
 
 impl SideColumns {
@@ -26,7 +28,8 @@ impl SideColumns {
         let value = settled.position(|field| field.name == BARE_FIELD);
         let bare = value.filter(|_| side.bare);
         let structs = Structs::new(&side.fields, 1).map(|structs| structs.reserving(bare));
-        SideColumns { structs, raw: Texts::new(), rows: 0, bare, never_bare: value.is_some() && !side.bare }
+        let has_foreign = side.fields.iter().any(|field| field.kind == ColumnType::Foreign);
+        SideColumns { structs, raw: Texts::new(), rows: 0, bare, never_bare: value.is_some() && !side.bare, has_foreign }
     }
 
     #[inline]
@@ -54,7 +57,7 @@ impl SideColumns {
                 // An object's keys are enclosed by it; a bare value by the struct that would hold it.
                 let depth = if first == Some(b'{') { 0 } else { 1 };
                 let could_be_column = skipped.scalar_depth.is_some_and(|below| depth + below <= MAX_DEPTH);
-                context.new_field |= could_be_column && (first == Some(b'{') || !self.never_bare);
+                context.new_field |= could_be_column && !self.has_foreign && (first == Some(b'{') || !self.never_bare);
             }
         }
         if !context.exact {

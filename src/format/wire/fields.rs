@@ -68,7 +68,7 @@ impl Kind {
     pub(crate) fn of(kind: &ColumnType, depth: usize) -> Option<Kind> {
         let nullable = Nullable::First;
         Some(match kind {
-            ColumnType::Unknown => return None,
+            ColumnType::Unknown | ColumnType::Foreign => return None,
             ColumnType::Bool => Kind::Bool,
             ColumnType::Int64 => Kind::Int64,
             ColumnType::Double => Kind::Double,

@@ -66,7 +66,7 @@ impl Worker {
         }
         Report {
             accepted,
-            delivered: self.owned.saturating_sub(self.maintained.pending),
+            delivered: self.delivered(),
             on_disk,
             dropped: snapshot.dropped.into_iter().collect(),
             recovered: snapshot.recovered_delivered,

@@ -2,6 +2,7 @@
 
 mod ending;
 mod flush;
+mod lost;
 mod replay;
 
 use super::backlog::{Backlog, Frame};
@@ -16,6 +17,7 @@ use crate::ledger::Entries;
 use crate::sink::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::spool::Spool;
 use flush::Flush;
+use lost::Lost;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -59,6 +61,7 @@ pub(super) struct Worker {
     /// Own records: those that the sink has owned, and those in the own spool.
     owned: u64,
     spooled: u64,
+    lost: Lost,
     flush: Option<Flush>,
     synced: u64,
 }
@@ -100,6 +103,7 @@ impl Drop for Ended {
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, parts: Parts) -> Self {
         let Parts { batch, sink, spool, backlog, pace, home, ledger } = parts;
+        shared.stats.lost.state();
         Worker {
             shared,
             batcher: Batcher::new(batch),
@@ -121,6 +125,7 @@ impl Worker {
             backlog_bytes: 0,
             owned: 0,
             spooled: 0,
+            lost: Lost::default(),
             flush: None,
             synced: 0,
         }
@@ -353,7 +358,9 @@ impl Worker {
         if self.in_flight.is_empty() {
             return;
         }
-        match self.sink.commit() {
+        let answer = self.sink.commit();
+        self.count_lost();
+        match answer {
             Ok(owned) => {
                 while self.in_flight.front().is_some_and(|batch| Some(batch.id) <= owned) {
                     let Some(batch) = self.in_flight.pop_front() else { break };
@@ -391,10 +398,16 @@ impl Worker {
                     self.spooled -= frame.rows.min(self.spooled);
                     self.owned += frame.rows;
                 } else {
-                    self.shared.stats.recovered_delivered.fetch_add(frame.rows, Ordering::Relaxed);
+                    let lost = std::mem::take(&mut self.lost.of_others).min(frame.rows);
+                    self.shared.stats.recovered_delivered.fetch_add(frame.rows - lost, Ordering::Relaxed);
                 }
             }
         }
+    }
+
+    /// Own records in their final place.
+    fn delivered(&self) -> u64 {
+        self.owned.saturating_sub(self.maintained.pending).saturating_sub(self.lost.own)
     }
 
     fn release(&mut self, taken: Vec<Taken>) {
@@ -473,7 +486,9 @@ impl Worker {
         }
         self.last_maintain = now.monotonic;
         self.backlog_bytes = self.backlog.bytes();
-        match self.sink.maintain(now, closes || (ending && self.shared.lanes.pending().rows == 0)) {
+        let maintained = self.sink.maintain(now, closes || (ending && self.shared.lanes.pending().rows == 0));
+        self.count_lost();
+        match maintained {
             Ok(maintained) => {
                 self.maintained = maintained;
                 if closes && let Some(flush) = &mut self.flush {
@@ -492,7 +507,7 @@ impl Worker {
     fn publish(&mut self) {
         let stats = &self.shared.stats;
         self.shared.publish_accepted();
-        stats.delivered.store(self.owned.saturating_sub(self.maintained.pending), Ordering::Release);
+        stats.delivered.store(self.delivered(), Ordering::Release);
         stats.on_disk.store(self.on_disk(), Ordering::Release);
         let spool = self.spool.as_ref().map_or(0, Spool::open_bytes) + self.backlog_bytes + self.maintained.pending_bytes;
         stats.spool_bytes.store(spool, Ordering::Release);

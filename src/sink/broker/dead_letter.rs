@@ -40,25 +40,36 @@ pub(crate) struct DeadLetters {
     process: Uuid,
     files: u64,
     max_bytes: u64,
+    /// That there is no room was said.
+    told: bool,
+}
+
+/// Why letters are not kept.
+enum NotKept {
+    /// There is no room for them.
+    NoRoom(String),
+    Failed(String),
 }
 
 impl DeadLetters {
     pub(crate) fn new(dir: &Path, sink: &'static str, process: Uuid, max_bytes: u64) -> Self {
-        DeadLetters { dir: dir.join(DIR), sink, process, files: 0, max_bytes }
+        DeadLetters { dir: dir.join(DIR), sink, process, files: 0, max_bytes, told: false }
     }
 
     /// Appends all of them, synced, or none; counts them, and says so.
     ///
+    /// Where there is no room, a logger's are lost, which it counts and states: kept back they would hold up all behind them, for ever.
+    ///
     /// # Errors
     /// With the path, and what to do.
     pub(crate) fn bury(&mut self, letters: &[Letter<'_>], now: Timestamp, stats: &Stats) -> Result<(), String> {
-        let kept = self.append(letters, now);
-        match &kept {
+        let records: u64 = letters.iter().map(|letter| letter.record_lines().count() as u64).sum();
+        let (topic, reason) = letters.first().map_or(("", ""), |letter| (letter.topic, letter.reason));
+        let sink = self.sink;
+        match self.append(letters, now) {
             Ok(()) => {
-                let records: u64 = letters.iter().map(|letter| letter.record_lines().count() as u64).sum();
+                self.told = false;
                 stats.unstorable.fetch_add(records, Ordering::Relaxed);
-                let (sink, topic, reason) =
-                    letters.first().map_or((self.sink, "", ""), |letter| (self.sink, letter.topic, letter.reason));
                 tracing::error!(
                     sink,
                     records,
@@ -66,32 +77,57 @@ impl DeadLetters {
                     reason,
                     "the broker refuses predictions for good; they are in the dead-letter directory"
                 );
+                Ok(())
             }
-            Err(error) => tracing::error!(error, "cannot keep dead letters; their batch is tried again"),
+            Err(NotKept::NoRoom(error)) if stats.lost.is_stated() => {
+                letters.iter().flat_map(Letter::record_lines).for_each(|line| stats.lost.add(line));
+                if !std::mem::replace(&mut self.told, true) {
+                    tracing::error!(
+                        sink,
+                        error,
+                        topic,
+                        reason,
+                        "predictions that the broker refuses for good are dropped until there is room; they are counted as no_space"
+                    );
+                }
+                Ok(())
+            }
+            Err(NotKept::NoRoom(error) | NotKept::Failed(error)) => {
+                tracing::error!(error, "cannot keep dead letters; their batch is tried again");
+                Err(error)
+            }
         }
-        kept
     }
 
-    fn append(&mut self, letters: &[Letter<'_>], now: Timestamp) -> Result<(), String> {
-        let explain = |error: io::Error| format!("cannot keep dead letters in {}: {error}", self.dir.display());
+    fn append(&mut self, letters: &[Letter<'_>], now: Timestamp) -> Result<(), NotKept> {
+        let explain = |error: io::Error| not_kept(&error, format!("cannot keep dead letters in {}", self.dir.display()));
         std::fs::create_dir_all(&self.dir).map_err(explain)?;
         let used = bytes_in(&self.dir).map_err(explain)?;
         if used >= self.max_bytes {
             let (dir, most) = (self.dir.display(), self.max_bytes);
-            return Err(format!(
+            return Err(NotKept::NoRoom(format!(
                 "dead letters in {dir} have {used} of {}.fallback.max_bytes={most} bytes: look at them, and move them elsewhere",
                 self.sink
-            ));
+            )));
         }
         let mut text = Vec::new();
         letters.iter().for_each(|letter| write_lines(&mut text, letter, now));
         let frame = zstd::bulk::compress(&text, ZSTD_LEVEL).map_err(explain)?;
         let path = self.dir.join(format!("{}-{}-{}.ndjson.zst", self.sink, self.process, self.files));
-        let len = append(&path, &frame).map_err(|error| format!("cannot append dead letters to {}: {error}", path.display()))?;
+        let appended = append(&path, &frame);
+        let len = appended.map_err(|error| not_kept(&error, format!("cannot append dead letters to {}", path.display())))?;
         if len > FILE_BYTES {
             self.files += 1;
         }
         Ok(())
+    }
+}
+
+fn not_kept(error: &io::Error, what: String) -> NotKept {
+    let why = format!("{what}: {error}");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => NotKept::NoRoom(format!("{why}; free some space")),
+        _ => NotKept::Failed(why),
     }
 }
 
@@ -134,5 +170,35 @@ fn write_lines(out: &mut Vec<u8>, letter: &Letter<'_>, now: Timestamp) {
         out.extend_from_slice(b",\"record\":");
         out.extend_from_slice(line);
         out.extend_from_slice(b"}\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINES: &[u8] = b"{\"a\":1}\n{\"a\":2}";
+
+    #[test]
+    fn without_room_a_loggers_letters_are_lost_to_be_stated_and_those_at_rest_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut letters = DeadLetters::new(dir.path(), "kafka", Uuid::from_u128(1), 1_000);
+        let bury = |letters: &mut DeadLetters, stats: &Stats| {
+            letters.bury(&[Letter { topic: "t", reason: "r", lines: LINES }], Timestamp::from_micros(0), stats)
+        };
+        let (at_rest, logger) = (Stats::default(), Stats::default());
+        logger.lost.state();
+        bury(&mut letters, &logger).unwrap();
+        assert_eq!((logger.snapshot().unstorable, logger.lost.take()), (2, vec![]));
+        let full = dir.path().join(DIR).join("full");
+        File::create(&full).unwrap().set_len(1_000).unwrap();
+        let error = bury(&mut letters, &at_rest).unwrap_err();
+        assert!(error.contains("kafka.fallback.max_bytes=1000") && error.contains("move them elsewhere"), "{error}");
+        bury(&mut letters, &logger).unwrap();
+        assert_eq!((logger.snapshot().unstorable, logger.lost.take()), (2, [LINES, b"\n"].concat()));
+        assert_eq!(logger.lost.take(), b"");
+        std::fs::remove_file(&full).unwrap();
+        bury(&mut letters, &logger).unwrap();
+        assert_eq!(logger.snapshot().unstorable, 4);
     }
 }

@@ -18,6 +18,8 @@ mod messages;
 mod prober;
 #[cfg(feature = "kafka")]
 mod produce;
+#[cfg(any(feature = "cli", feature = "archive"))]
+mod quiet;
 #[cfg(feature = "kafka")]
 mod reports;
 #[cfg(feature = "kafka")]
@@ -25,12 +27,14 @@ mod sink;
 
 #[cfg(feature = "kafka")]
 pub(crate) use client::conflicts;
+#[cfg(any(feature = "cli", feature = "archive"))]
+pub(crate) use quiet::Quiet;
 #[cfg(feature = "kafka")]
 pub use sink::KafkaSink;
 #[cfg(any(feature = "cli", feature = "archive"))]
 pub(crate) use sink::{Topics, topics};
 #[cfg(feature = "cli")]
-pub(crate) use sink::{check, check_registry};
+pub(crate) use sink::{check, check_registry, reach};
 
 use super::broker::Problem;
 use super::broker::settings::{HIDDEN, Packing};

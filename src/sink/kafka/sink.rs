@@ -292,18 +292,31 @@ pub(crate) fn check(settings: &KafkaSettings, ledger: bool, within: Duration) ->
         Some(topic) if settings.create_topics => creator.create_and_see(&producer, topic),
         topic => ask(&producer, topic, within),
     };
-    let explain = |why: String| {
-        let KafkaSettings { brokers, tls, sasl, .. } = settings;
-        let mechanism = sasl.mechanism.map_or("not set", Mechanism::name);
-        let listener = format!("kafka.tls.enabled={} and kafka.sasl.mechanism={mechanism}", tls.enabled);
-        let advice = "check that they run, that this machine reaches them, and that their listener is one for";
-        if why.starts_with(NO_ANSWER) { format!("kafka.brokers={brokers}: {why}; {advice} {listener}") } else { why }
-    };
-    see(template.fixed()).map_err(explain)?;
+    see(template.fixed()).map_err(|why| advise(settings, why))?;
     if ledger {
         see(Some(&template.ledger())).map_err(|why| format!("{why}, or ledger.enabled = false"))?;
     }
     Ok(format!("{} answer, topic={}", settings.brokers, settings.topic))
+}
+
+/// Why brokers do not answer, with what to look at.
+#[cfg(feature = "cli")]
+fn advise(settings: &KafkaSettings, why: String) -> String {
+    let KafkaSettings { brokers, tls, sasl, .. } = settings;
+    let mechanism = sasl.mechanism.map_or("not set", Mechanism::name);
+    let listener = format!("kafka.tls.enabled={} and kafka.sasl.mechanism={mechanism}", tls.enabled);
+    let advice = "check that they run, that this machine reaches them, and that their listener is one for";
+    if why.starts_with(NO_ANSWER) { format!("kafka.brokers={brokers}: {why}; {advice} {listener}") } else { why }
+}
+
+/// Whether the brokers answer at all.
+///
+/// # Errors
+/// Why they do not, and what to do.
+#[cfg(feature = "cli")]
+pub(crate) fn reach(settings: &KafkaSettings, within: Duration) -> Result<(), String> {
+    let producer = producer(settings, client::batch_bytes(settings))?;
+    ask(&producer, None, within).map_err(|why| advise(settings, why))
 }
 
 /// What `predlog check` asks of `format = "avro"`: whether the Schema Registry answers.

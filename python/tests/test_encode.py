@@ -207,3 +207,15 @@ def test_fields(store: Store) -> None:
     assert rows[0]["metadata"] == {"k": "1", "region": "eu"}
     assert rows[0]["timestamp"] == int(at.timestamp()) * 1_000_000 + 6
     assert rows[1]["metadata"] == {"status_code": "teapot", "latency_ms": "[1]", "timestamp": "<class 'object'>"}
+
+
+def test_a_row_index_past_its_column_is_metadata(store: Store) -> None:
+    with store.logger() as logger:
+        for time, index in enumerate((2**63 - 1, 2**63, np.uint64(2**64 - 1), 2**64, -1)):
+            assert logger.log("m", 1, 2, row_index=index, timestamp=time)
+        assert logger.snapshot()["encoded_as_text"] == 4
+    rows = store.rows()
+    assert [row["row_index"] for row in rows] == [2**63 - 1, None, None, None, None]
+    assert [row["metadata"] for row in rows[1:]] == [{"row_index": str(index)} for index in (2**63, 2**64 - 1, 2**64, -1)]
+    with store.logger(strict=True) as strict, pytest.raises(TypeError, match="row_index as an int from 0 to"):
+        strict.log("m", 1, 2, row_index=2**63)

@@ -74,7 +74,8 @@ class Logger:
         Never raises for what it is given (with `strict`: TypeError, UnicodeEncodeError). What has no JSON form is kept as its `str()` and counted
         as `encoded_as_text`: unknown types, generators, ints of more than 64 bits. Where `str()` raises, a text says so. NaN and infinities are
         kept. Lone surrogates are kept as `\\udc80`. What is nested deeper than 64, is cyclic or is larger than `logger.max_record_bytes` becomes
-        its digest. What is no error, such as KeyboardInterrupt, is raised.
+        its digest. A field that is given what it cannot have (a `row_index` past 2**63-1) is metadata of its name, and counted as text. What is no
+        error, such as KeyboardInterrupt, is raised.
         """
     def actuals(
         self,

@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import pathlib
 import types
 import uuid
@@ -17,6 +18,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pydantic
+import pydantic.v1
 import pytest
 import scipy.sparse
 from conftest import Store
@@ -53,6 +55,37 @@ class Secretive(pydantic.BaseModel):
     @property
     def half(self) -> float:
         return self.alcohol / 2
+
+
+class Cached(pydantic.BaseModel):
+    a: int
+
+    @functools.cached_property
+    def costly(self) -> int:
+        return self.a * 2
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @functools.cached_property
+    def told(self) -> int:
+        return self.a * 3
+
+
+class OldCached(pydantic.v1.BaseModel):
+    a: int
+
+    class Config:
+        extra = "allow"
+        keep_untouched = (functools.cached_property,)
+
+    @functools.cached_property
+    def costly(self) -> int:
+        return self.a * 2
+
+
+def asked(model: Any) -> Any:
+    """After its property was asked for."""
+    assert model.costly == 2
+    return model
 
 
 class Failing(pydantic.BaseModel):
@@ -138,6 +171,7 @@ CASES: dict[str, tuple[Any, Any]] = {
     "a frame with one name twice": (pd.DataFrame([[1, 2, 3]], columns=["a", "a", "b"]), [{"a": 1, "a.1": 2, "b": 3}]),
     "a frame with levels": (pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", 1)])), [{"a.x": 1, "a.1": 2}]),
     "polars decimals": (pl.DataFrame({"a": [decimal.Decimal("1.10")], "d": [datetime.date(2026, 1, 2)]}), [{"a": "1.10", "d": "2026-01-02"}]),
+    "cached properties": ([asked(Cached(a=1)), asked(OldCached(a=1, b=2))], [{"a": 1, "told": 3}, {"a": 1, "b": 2}]),
     "aliases, computed and excluded fields": (Secretive.model_validate({"Alcohol": 9.0, "more": 1}), {"alcohol": 9.0, "password": "**********", "more": 1, "half": 4.5}),
 }
 #: What is kept as its text, of which there is nothing better to be said.

@@ -64,7 +64,7 @@ def _structured(value: Any) -> Any:
     if hasattr(kind, "__pydantic_fields__") or hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
         return _model(value)
     if hasattr(kind, "__fields__") and hasattr(kind, "json"):
-        return dict(value.__dict__)  # pydantic 1
+        return {name: field for name, field in value.__dict__.items() if name in kind.__fields__ or name in value.__fields_set__}  # pydantic 1
     if hasattr(kind, "__attrs_attrs__"):
         return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
     if hasattr(kind, "to_dict") and hasattr(kind, "iloc"):
@@ -96,10 +96,10 @@ def _model(value: Any) -> Any:
     kind: Any = type(value)
     if getattr(kind, "__pydantic_root_model__", False):
         return value.root
-    excluded, computed = _fields_of(kind)
-    fields = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
-    for name in excluded:
-        fields.pop(name, None)
+    kept, computed = _fields_of(kind)
+    own = value.__dict__  # A cached property is there too, once it was asked for.
+    fields = {name: own[name] for name in kept if name in own}
+    fields.update(getattr(value, "__pydantic_extra__", None) or {})
     for name in computed:
         fields[name] = getattr(value, name)
     return fields
@@ -107,12 +107,12 @@ def _model(value: Any) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _fields_of(kind: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names that are excluded, and those that are computed."""
-    fields = getattr(kind, "__pydantic_fields__", {})
+    """The names of the fields that are not excluded, and of those that are computed."""
+    fields = getattr(kind, "__pydantic_fields__", None) or kind.model_fields
     computed = getattr(kind, "__pydantic_computed_fields__", None)
     if computed is None:
         computed = getattr(getattr(kind, "__pydantic_decorators__", None), "computed_fields", {})
-    return tuple(name for name, field in fields.items() if getattr(field, "exclude", None)), tuple(computed)
+    return tuple(name for name, field in fields.items() if not getattr(field, "exclude", None)), tuple(computed)
 
 
 def _series(value: Any) -> Any:

@@ -134,6 +134,9 @@ class EagerTensor:
 
 
 Point = collections.namedtuple("Point", "x y")
+RUNS = pa.RunEndEncodedArray.from_arrays([2, 3], ["x", None])
+VIEWS = pa.array([[1, 2], None, []], pa.list_view(pa.int64()))
+LARGE_VIEWS = pa.array([[1.0, 2.0], None, []], pa.large_list_view(pa.float64()))
 RECORDS = np.array([(1, 0.5), (2, 1.5)], dtype=[("a", "i4"), ("b", "f8")])
 
 #: Value, and what stands in the record.
@@ -172,6 +175,8 @@ CASES: dict[str, tuple[Any, Any]] = {
     "a frame with levels": (pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", 1)])), [{"a.x": 1, "a.1": 2}]),
     "polars decimals": (pl.DataFrame({"a": [decimal.Decimal("1.10")], "d": [datetime.date(2026, 1, 2)]}), [{"a": "1.10", "d": "2026-01-02"}]),
     "cached properties": ([asked(Cached(a=1)), asked(OldCached(a=1, b=2))], [{"a": 1, "told": 3}, {"a": 1, "b": 2}]),
+    "arrays of Arrow": ([pa.array([1, None]), pa.chunked_array([[0.5], []]), pa.scalar("x"), VIEWS, LARGE_VIEWS, RUNS], [[1, None], [0.5], "x", [[1, 2], None, []], [[1.0, 2.0], None, []], ["x", "x", None]]),
+    "a table of Arrow": (pa.table({"v": VIEWS, "r": RUNS}), [{"v": [1, 2], "r": "x"}, {"v": None, "r": "x"}, {"v": [], "r": None}]),
     "aliases, computed and excluded fields": (Secretive.model_validate({"Alcohol": 9.0, "more": 1}), {"alcohol": 9.0, "password": "**********", "more": 1, "half": 4.5}),
 }
 #: What is kept as its text, of which there is nothing better to be said.
@@ -237,6 +242,11 @@ BATCHES: dict[str, tuple[Any, list[Any]]] = {
     "masked records": (np.ma.array([(1, 0.5)], [("a", "i4"), ("b", "f8")], mask=[(True, False)]), [{"a": None, "b": 0.5}]),
     "durations of NumPy": (np.array([1_500_000_000, "NaT"], "m8[ns]"), [1.5, None]),
     "records of times": (np.array([("2026-01-02", 1_500_000_000)], [("t", "M8[ns]"), ("d", "m8[ns]")]), [{"t": "2026-01-02T00:00:00.000000", "d": 1.5}]),
+    "list views": (pa.table({"v": VIEWS, "l": LARGE_VIEWS}), [{"v": [1, 2], "l": [1.0, 2.0]}, {"v": None, "l": None}, {"v": [], "l": []}]),
+    "a slice of list views": (pa.table({"v": VIEWS, "l": LARGE_VIEWS}).slice(1), [{"v": None, "l": None}, {"v": [], "l": []}]),
+    "a slice of runs": (pa.table({"r": RUNS}).slice(1), [{"r": "x"}, {"r": None}]),
+    "runs and views within": (pa.table({"s": pa.StructArray.from_arrays([RUNS, VIEWS], ["r", "v"])}), [{"s": {"r": "x", "v": [1, 2]}}, {"s": {"r": "x", "v": None}}, {"s": {"r": None, "v": []}}]),
+    "views in views": (pa.array([[[1], []], []], pa.list_view(pa.list_view(pa.int8()))), [[[1], []], []]),
     "extension types of Arrow": (pa.table({"u": pa.array([uuid.UUID(int=7).bytes], pa.uuid())}), [{"u": str(uuid.UUID(int=7))}]),
 }
 

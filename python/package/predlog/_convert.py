@@ -79,6 +79,10 @@ def _structured(value: Any) -> Any:
         return _array(value.detach().cpu().numpy())  # torch
     if hasattr(kind, "dtype") and hasattr(kind, "numpy"):
         return value.numpy()  # tensorflow
+    if hasattr(kind, "to_pylist"):
+        return _arrow(value)  # pyarrow: array, table
+    if hasattr(kind, "as_py"):
+        return value.as_py()  # pyarrow: scalar
     if hasattr(kind, "items") and hasattr(kind, "keys"):
         return dict(value.items())
     if _is_missing(value):
@@ -130,6 +134,13 @@ def _array(value: Any) -> Any:
     if size > MAX_ELEMENTS:
         raise TypeError(f"size={size}: expected at most {MAX_ELEMENTS} elements")
     return plain_array(value)
+
+
+def _arrow(value: Any) -> Any:
+    size = len(value) * getattr(value, "num_columns", 1)
+    if size > MAX_ELEMENTS:
+        raise TypeError(f"size={size}: expected at most {MAX_ELEMENTS} elements")
+    return value.to_pylist()
 
 
 def plain_array(value: Any) -> Any:

@@ -134,6 +134,9 @@ class EagerTensor:
 
 
 Point = collections.namedtuple("Point", "x y")
+INNER = np.dtype([("x", "f4"), ("t", "M8[s]")])
+NESTED = np.array([(1, (0.5, "2026-01-02"), [(1.5, "NaT"), (2.5, "NaT")])], dtype=[("a", "i4"), ("in", INNER), ("two", INNER, (2,))])
+NESTED_ROW = {"a": 1, "in": {"x": 0.5, "t": "2026-01-02T00:00:00.000000"}, "two": [{"x": 1.5, "t": None}, {"x": 2.5, "t": None}]}
 RUNS = pa.RunEndEncodedArray.from_arrays([2, 3], ["x", None])
 VIEWS = pa.array([[1, 2], None, []], pa.list_view(pa.int64()))
 LARGE_VIEWS = pa.array([[1.0, 2.0], None, []], pa.large_list_view(pa.float64()))
@@ -156,6 +159,11 @@ CASES: dict[str, tuple[Any, Any]] = {
     "no dimensions": ([np.array(1.5), np.array(None, dtype=object)], [1.5, None]),
     "an empty array": (np.zeros((0, 3)), []),
     "records": ([RECORDS, RECORDS[0]], [[{"a": 1, "b": 0.5}, {"a": 2, "b": 1.5}], {"a": 1, "b": 0.5}]),
+    "nested records": ([NESTED, NESTED[0], NESTED.reshape(1, 1), NESTED["in"]], [[NESTED_ROW], NESTED_ROW, [[NESTED_ROW]], [NESTED_ROW["in"]]]),
+    "nested records that are objects": (np.array([NESTED[0], None], dtype=object), [NESTED_ROW, None]),
+    "nested records of a recarray": (NESTED.view(np.recarray), [NESTED_ROW]),
+    "nested records that are masked": (np.ma.array(NESTED, mask=[(False, (True, False), [(False, True), (True, True)])]), [{"a": 1, "in": {"x": None, "t": "2026-01-02T00:00:00.000000"}, "two": [{"x": 1.5, "t": None}, {"x": None, "t": None}]}]),
+    "a nested record that is masked": (np.ma.array(NESTED, mask=[(False, (True, False), [(False, True), (True, True)])])[0], {"a": 1, "in": {"x": None, "t": "2026-01-02T00:00:00.000000"}, "two": [{"x": 1.5, "t": None}, {"x": None, "t": None}]}),
     "objects": (np.array([{"a": 1}, None, "x"], dtype=object), [{"a": 1}, None, "x"]),
     "text": (np.array(["é", "b"]), ["é", "b"]),
     "numpy times": ([np.datetime64("2026-01-02", "D"), np.datetime64("NaT"), np.timedelta64(1500, "ms")], ["2026-01-02T00:00:00.000000", None, 1.5]),
@@ -247,6 +255,8 @@ BATCHES: dict[str, tuple[Any, list[Any]]] = {
     "a slice of runs": (pa.table({"r": RUNS}).slice(1), [{"r": "x"}, {"r": None}]),
     "runs and views within": (pa.table({"s": pa.StructArray.from_arrays([RUNS, VIEWS], ["r", "v"])}), [{"s": {"r": "x", "v": [1, 2]}}, {"s": {"r": "x", "v": None}}, {"s": {"r": None, "v": []}}]),
     "views in views": (pa.array([[[1], []], []], pa.list_view(pa.list_view(pa.int8()))), [[[1], []], []]),
+    "nested records": (NESTED, [NESTED_ROW]),
+    "rows of records": (RECORDS.reshape(1, 2), [[{"a": 1, "b": 0.5}, {"a": 2, "b": 1.5}]]),
     "extension types of Arrow": (pa.table({"u": pa.array([uuid.UUID(int=7).bytes], pa.uuid())}), [{"u": str(uuid.UUID(int=7))}]),
 }
 

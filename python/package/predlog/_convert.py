@@ -13,7 +13,7 @@ import pathlib
 import uuid
 from typing import Any
 
-from ._columns import frame_rows, names_of
+from ._columns import frame_rows, is_of, names_of
 from ._native import Json
 
 # Larger arrays would be lists of objects only to become a digest.
@@ -158,7 +158,8 @@ def plain_array(value: Any) -> Any:
     if kind == "f" and dtype.itemsize > 8:
         return value.astype("float64").tolist()
     if dtype.names is not None:
-        return _records(value)
+        # NumPy gives a masked record's own records as one missing value when any part of them is.
+        return _records(value.data, value.mask) if is_of(value, "numpy.ma", "MaskedArray") else _records(value, None)
     plain = value.tolist()
     return str(value) if plain is value else plain
 
@@ -170,10 +171,24 @@ def _without_missing(values: Any) -> Any:
     return None if values == "NaT" or values != values else values
 
 
-def _records(value: Any) -> Any:
-    names = value.dtype.names
-    if getattr(value, "ndim", 0) > 1:
-        return [_records(part) for part in value]
-    columns = [value[name] for name in names]
-    columns = [plain_array(column) if hasattr(column, "dtype") else column for column in columns]
-    return [dict(zip(names, row)) for row in zip(*columns)] if getattr(value, "ndim", 0) else dict(zip(names, columns))
+def _records(value: Any, mask: Any) -> Any:
+    """Records as objects. `mask` has the same fields."""
+    names, dimensions = value.dtype.names, getattr(value, "ndim", 0)
+    if dimensions > 1:
+        return [_records(part, None if mask is None else mask[at]) for at, part in enumerate(value)]
+    columns = [_field(value[name], None if mask is None else mask[name]) for name in names]
+    return [dict(zip(names, row)) for row in zip(*columns)] if dimensions else dict(zip(names, columns))
+
+
+def _field(value: Any, mask: Any) -> Any:
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and dtype.names is not None:
+        return _records(value, mask)
+    plain = value if dtype is None else plain_array(value)
+    return plain if mask is None else _without_masked(plain, mask.tolist())
+
+
+def _without_masked(values: Any, mask: Any) -> Any:
+    if isinstance(mask, list):
+        return [_without_masked(value, masked) for value, masked in zip(values, mask)]
+    return None if mask else values

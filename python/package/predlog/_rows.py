@@ -58,7 +58,7 @@ def log_rows(
     """A record for each row, with its `row_index`; returns how many were accepted. What has no rows is one record."""
     inputs, names = rows_of(inputs, names)
     outputs, _ = rows_of(outputs, None)
-    if names is None:
+    if names is None and getattr(inputs, "ndim", 0) == 1:
         names = getattr(getattr(inputs, "dtype", None), "names", None)  # NumPy's records
     total = count(inputs)
     if total is None or outputs is not None and count(outputs) != total:

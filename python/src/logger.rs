@@ -53,20 +53,24 @@ struct State {
 
 #[pymethods]
 impl Logger {
+    /// Reads the configuration, and opens nothing.
     #[new]
-    #[pyo3(signature = (name, text, variables, strict))]
+    #[pyo3(signature = (name, text, variables, keywords, strict))]
     fn new(
-        py: Python<'_>,
         name: Option<String>,
         text: Option<String>,
         variables: Vec<(String, String)>,
+        keywords: &str,
         strict: bool,
     ) -> PyResult<Self> {
-        let config = Config::from_sources(name.zip(text), variables).map_err(to_python)?;
+        let config = Config::from_layers(name.zip(text), variables, Some(keywords)).map_err(to_python)?;
         let state = Mutex::new(State { open: None, opening: false, closed: false, past: Report::default() });
-        let logger = Logger { config, strict, as_text: AtomicU64::new(0), told: AtomicBool::new(false), state };
-        logger.current(py)?;
-        Ok(logger)
+        Ok(Logger { config, strict, as_text: AtomicU64::new(0), told: AtomicBool::new(false), state })
+    }
+
+    /// Opens it now, and not with the first record, so that the caller sees why it cannot be.
+    fn _open(&self, py: Python<'_>) -> PyResult<()> {
+        self.current(py).map(|_| ())
     }
 
     /// `log_batch` of what `_columns.source()` makes, waiting up to `timeout` seconds for room in the queue. `fields` are those of all rows. Returns

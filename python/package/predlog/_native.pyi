@@ -49,7 +49,10 @@ class Exchange:
         """Logs the exchange, if it is not logged yet."""
 
 class Logger:
-    def __new__(cls, name: str | None, text: str | None, variables: list[tuple[str, str]], strict: bool) -> Self: ...
+    def __new__(
+        cls, name: str | None, text: str | None, variables: list[tuple[str, str]], keywords: str, strict: bool
+    ) -> Self: ...
+    def _open(self) -> None: ...
     def log(
         self,
         model_name: str,

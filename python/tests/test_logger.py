@@ -99,6 +99,19 @@ def test_a_default_that_stands_in_for_a_wrong_value_conflicts_with_nothing() -> 
     assert [line.split("=")[0] for line in str(raised.value).splitlines()] == ["keyword: unknown key upload.endpont", "keyword: logger.queue_bytes"]
 
 
+@pytest.mark.parametrize("wrong", [{"direct": {"stor": "x"}}, {"direct": {"dir": "/dev/null/x"}}, {"config": "none.toml"}], ids=["key", "directory", "file"])
+def test_what_is_wrong_with_a_new_configuration_leaves_the_old_logger(store: Store, wrong: Any) -> None:
+    first = predlog.init(direct={"dir": str(store.dir)})
+    with pytest.raises((ValueError, RuntimeError, FileNotFoundError)):
+        predlog.init(**wrong)
+    assert predlog.default() is first and predlog.log("m", 1, None)
+    second = predlog.init(direct={"dir": str(store.dir)})
+    assert predlog.default() is second is not first and predlog.log("m", 2, None)
+    assert first.log("m", 3, None).reason == "closed"
+    predlog.close()
+    assert sorted(row["inputs"] for row in store.rows()) == [1, 2]
+
+
 def test_module_level_functions(store: Store) -> None:
     predlog.init(direct={"dir": str(store.dir)})
     assert predlog.log("m", {"a": 1}, 2, id="x")

@@ -77,14 +77,16 @@ _default: Logger | None = None
 
 
 def init(config: Config = None, *, strict: bool = False, **overrides: Any) -> Logger:
-    """Makes the logger that `log()` of this module uses, and closes the one before. Arguments are those of `Logger`."""
+    """Makes the logger that `log()` of this module uses, and closes the one before. Arguments are those of `Logger`; where it raises, the one before
+    goes on.
+    """
     global _default
     with _lock:
-        before, _default = _default, None
-        if before is not None:
-            before.close()
-        _default = Logger(config, strict=strict, **overrides)
-        return _default
+        logger = Logger(config, strict=strict, **overrides)
+        before, _default = _default, logger
+    if before is not None:
+        before.close()
+    return logger
 
 
 def default() -> Logger:

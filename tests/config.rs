@@ -221,6 +221,51 @@ fn every_problem_has_its_line() {
     assert_eq!(message.lines().count(), 3, "{message}");
     let message = refused("[batch]\nmax_row = 0\n[server]\nadr = 0", &[("PREDLOG_X", "1")]);
     assert_eq!(message.lines().count(), 3, "{message}");
+    let file =
+        "direct = 5\n[batch]\nmax_row = 0\nmax_rows = \"x\"\nmax_age = 5\n[archive]\ntopics = [1]\n[server]\nmax_requests = 0";
+    let message = refused(file, &[("PREDLOG_X", "1"), ("PREDLOG_SQLITE__VIEWS", "maybe"), ("PREDLOG_DIRECT__STORE", "parquet")]);
+    for said in [
+        "file=a.toml: unknown key batch.max_row=0",
+        "variable=PREDLOG_X: unknown key",
+        "file=a.toml: batch.max_rows=\"x\": expected a whole number",
+        "file=a.toml: batch.max_age=5: expected a duration",
+        "file=a.toml: archive.topics[0]=1: expected a string",
+        "variable=PREDLOG_SQLITE__VIEWS: sqlite.views=\"maybe\": expected true or false",
+        "file=a.toml: server.max_requests=0: expected 1 to",
+    ] {
+        assert!(message.lines().any(|line| line.starts_with(said)), "{message:?} does not say {said:?}");
+    }
+    assert_eq!(message.lines().count(), 7, "{message}");
+    let message = refused("[batch\n", &[("PREDLOG_BATCH__MAX_ROWS", "0")]);
+    assert_eq!(message.lines().count(), 2, "{message}");
+}
+
+#[test]
+fn a_default_that_stands_in_for_a_wrong_value_is_no_problem() {
+    for file in
+        ["[logger]\nqueue_bytes = \"1 parsec\"", "[logger]\nqueue_byte = \"1GiB\"", "mode = \"kafka\"\n[kafka]\nbrokers = 5"]
+    {
+        let message = refused(file, &[("PREDLOG_BATCH__MAX_BYTES", "128MiB")]);
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
+
+#[test]
+fn what_a_caller_gave_in_code_wins_over_all() {
+    let layers = |keywords: &str| {
+        let file = ("a.toml".to_owned(), "[batch]\nmax_rows = 5\nmax_age = \"7s\"".to_owned());
+        let variables = [("PREDLOG_BATCH__MAX_ROWS".to_owned(), "many".to_owned())];
+        Config::from_layers(Some(file), variables, Some(keywords))
+    };
+    let config =
+        layers("batch = {max_rows = \"9\"}\ndirect = {dir = 2026}\nlogger = {lanes = \"3\", queue_bytes = 33554432}").unwrap();
+    assert_eq!((config.batch.max_rows, config.batch.max_age), (9, Duration::from_secs(7)));
+    assert_eq!((config.direct.dir.to_str(), config.logger.lanes), (Some("2026"), Some(3)));
+    assert_eq!(config.logger.queue_bytes.as_u64(), 32 << 20);
+    let message = layers("batch = {max_rows = 0, max_row = 1}").unwrap_err().to_string();
+    let expected =
+        ["keyword: unknown key batch.max_row=1: did you mean `max_rows`?", "keyword: batch.max_rows=0: expected 1 to 10000000"];
+    assert_eq!(message.lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]

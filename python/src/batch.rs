@@ -53,7 +53,10 @@ pub(crate) fn log(
             match log_part(logger, part, fields, deadline) {
                 Ok(rows) => _ = accepted.fetch_add(rows, Ordering::Relaxed),
                 // Others are logged, so that it is too late for another way.
-                Err(_) => logger.drop_rows(DropReason::Invalid(Invalid::Unserializable), part.inputs.len() as u64),
+                Err(_) => {
+                    let (reason, rows) = (DropReason::Invalid(Invalid::Unserializable), part.inputs.len() as u64);
+                    Python::attach(|py| logger.drop_rows(py, reason, rows));
+                }
             }
         }
     };

@@ -50,13 +50,18 @@ impl Column {
                 Column::Text(text.as_string::<i32>().iter().map(|text| text.map(|text| format!("{text}+00:00"))).collect())
             }
             DataType::Dictionary(_, values) => Column::new(&as_type(values.as_ref().clone())?)?,
+            DataType::RunEndEncoded(_, values) => Column::new(&as_type(values.data_type().clone())?)?,
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
                 let bytes = as_type(DataType::LargeBinary)?;
                 Column::Text(
                     bytes.as_binary::<i64>().iter().map(|value| value.map(|value| BASE64_STANDARD.encode(value))).collect(),
                 )
             }
-            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            DataType::List(item)
+            | DataType::LargeList(item)
+            | DataType::FixedSizeList(item, _)
+            | DataType::ListView(item)
+            | DataType::LargeListView(item) => {
                 let list = as_type(DataType::LargeList(Arc::clone(item)))?.as_list::<i64>().clone();
                 // Of a slice, all of the values would be there.
                 let (first, last) = (list.value_offsets()[0] as usize, list.value_offsets()[list.len()] as usize);

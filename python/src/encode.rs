@@ -1,8 +1,9 @@
 //! Any Python object to serde's data model, without `json.dumps` between. Plain types go by their type pointer; all others are made plain by
-//! `predlog/_convert.py`; what it does not know is kept as its `str()`, and counted.
+//! `predlog/_convert.py`; what it does not know is kept as its `str()`, and counted. What is nested deep is `walk.rs`'s.
 
 use crate::json::Json;
 use crate::keys::with_keys;
+use crate::walk::walk;
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -13,8 +14,10 @@ use std::cell::{Cell, RefCell};
 
 /// Objects in one prediction. A few lists that hold each other are a small object and an endless text.
 const MAX_OBJECTS: u32 = 10_000_000;
-/// Objects that turn into objects that must be converted again, one within the other: the stack is the caller's.
+/// Objects that turn into objects that must be converted again, one within the other.
 const MAX_CONVERSIONS: u32 = 256;
+/// Containers that are encoded by one call within the other: a thread's stack may be small. Those within are walked.
+const MAX_RECURSION: u32 = 32;
 
 /// What is known of one call of `log()`.
 pub(crate) struct Context<'py> {
@@ -24,7 +27,8 @@ pub(crate) struct Context<'py> {
     /// Values that stand as text in the record because nothing else was known of them.
     pub as_text: Cell<u64>,
     objects: Cell<u32>,
-    conversions: Cell<u32>,
+    pub conversions: Cell<u32>,
+    recursion: Cell<u32>,
     /// What is to be raised to the caller: `strict` was asked for, or the exception was no error (`KeyboardInterrupt`).
     pub error: RefCell<Option<PyErr>>,
 }
@@ -37,14 +41,24 @@ impl<'py> Context<'py> {
             as_text: Cell::new(0),
             objects: Cell::new(0),
             conversions: Cell::new(0),
+            recursion: Cell::new(0),
             error: RefCell::new(None),
         }
     }
 
     /// An exception that must reach the caller.
-    fn fail<E: Error>(&self, error: PyErr) -> E {
+    pub fn fail<E: Error>(&self, error: PyErr) -> E {
         *self.error.borrow_mut() = Some(error);
         E::custom("a Python exception")
+    }
+
+    /// Counts an object.
+    pub fn count<E: Error>(&self) -> Result<(), E> {
+        self.objects.set(self.objects.get() + 1);
+        if self.objects.get() > MAX_OBJECTS {
+            return Err(E::custom(format!("more than {MAX_OBJECTS} containers in one prediction")));
+        }
+        Ok(())
     }
 
     /// A field that is text: a `str` as it is, all else (a UUID, a number) by its `str()`.
@@ -90,7 +104,7 @@ impl<'py> Context<'py> {
     }
 
     /// A dict's key: as `json.dumps` has it for numbers, bools and None, else its text.
-    fn key(&self, key: &Bound<'py, PyAny>) -> PyResult<String> {
+    pub fn key(&self, key: &Bound<'py, PyAny>) -> PyResult<String> {
         if key.is_none() {
             return Ok("null".to_owned());
         }
@@ -134,10 +148,6 @@ impl Serialize for Value<'_, '_> {
         } else if object.is_exact_instance_of::<PyInt>() {
             self.large_int(serializer)
         } else {
-            self.context.objects.set(self.context.objects.get() + 1);
-            if self.context.objects.get() > MAX_OBJECTS {
-                return Err(S::Error::custom(format!("more than {MAX_OBJECTS} containers in one prediction")));
-            }
             self.container(serializer)
         }
     }
@@ -149,10 +159,14 @@ impl<'py> Value<'_, 'py> {
     }
 
     fn text<S: Serializer>(&self, text: &Bound<'py, PyString>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text_of::<S::Error>(text)?)
+    }
+
+    pub fn text_of<'b, E: Error>(&self, text: &'b Bound<'py, PyString>) -> Result<Cow<'b, str>, E> {
         match text.to_str() {
-            Ok(text) => serializer.serialize_str(text),
+            Ok(text) => Ok(Cow::Borrowed(text)),
             Err(error) if self.context.strict => Err(self.context.fail(error)),
-            Err(_) => serializer.serialize_str(&self.context.lossy(text)),
+            Err(_) => Ok(Cow::Owned(self.context.lossy(text))),
         }
     }
 
@@ -160,13 +174,19 @@ impl<'py> Value<'_, 'py> {
     fn large_int<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.object.extract::<u64>() {
             Ok(value) => serializer.serialize_u64(value),
-            Err(_) => self.unknown("an int of at most 64 bits", serializer),
+            Err(_) => serializer.serialize_str(&self.unknown::<S::Error>("an int of at most 64 bits")?),
         }
     }
 
     fn container<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let object = self.object;
-        if let Ok(dict) = object.cast::<PyDict>() {
+        let (object, context) = (self.object, self.context);
+        let recursion = context.recursion.get();
+        if recursion == MAX_RECURSION {
+            return walk(self, serializer);
+        }
+        context.count::<S::Error>()?;
+        context.recursion.set(recursion + 1);
+        let result = if let Ok(dict) = object.cast::<PyDict>() {
             self.dict(dict, serializer)
         } else if let Ok(list) = object.cast::<PyList>() {
             self.list(list, serializer)
@@ -176,7 +196,9 @@ impl<'py> Value<'_, 'py> {
             json.serialize(serializer)
         } else {
             self.other(serializer)
-        }
+        };
+        context.recursion.set(recursion);
+        result
     }
 
     fn tuple<S: Serializer>(&self, tuple: &Bound<'py, PyTuple>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -231,31 +253,46 @@ impl<'py> Value<'_, 'py> {
         if let Ok(text) = object.cast::<PyString>() {
             return self.text(text, serializer);
         }
-        let depth = self.context.conversions.get();
-        if depth >= MAX_CONVERSIONS {
-            return self.unknown("a type that becomes plain values", serializer);
-        }
-        match self.context.convert.call1((object,)) {
-            Ok(plain) if !plain.is(object) => {
-                self.context.conversions.set(depth + 1);
+        let conversions = self.context.conversions.get();
+        match self.converted::<S::Error>(conversions)? {
+            Converted::Plain(plain) => {
+                self.context.conversions.set(conversions + 1);
                 let result = self.of(&plain).serialize(serializer);
-                self.context.conversions.set(depth);
+                self.context.conversions.set(conversions);
                 result
             }
+            Converted::Text(text) => serializer.serialize_str(&text),
+        }
+    }
+
+    /// What a type that JSON has not becomes, within so many others that were converted.
+    pub fn converted<E: Error>(&self, conversions: u32) -> Result<Converted<'py>, E> {
+        let object = self.object;
+        if conversions >= MAX_CONVERSIONS {
+            return self.unknown("a type that becomes plain values").map(Converted::Text);
+        }
+        match self.context.convert.call1((object,)) {
+            Ok(plain) if !plain.is(object) => Ok(Converted::Plain(plain)),
             Err(error) if !error.is_instance_of::<PyException>(object.py()) => Err(self.context.fail(error)),
-            _ => self.unknown("a type that predlog knows", serializer),
+            _ => self.unknown("a type that predlog knows").map(Converted::Text),
         }
     }
 
     #[cold]
-    fn unknown<S: Serializer>(&self, expected: &str, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = self.context.as_text(self.object, expected).map_err(|error| self.context.fail::<S::Error>(error))?;
-        serializer.serialize_str(&text)
+    fn unknown<E: Error>(&self, expected: &str) -> Result<String, E> {
+        self.context.as_text(self.object, expected).map_err(|error| self.context.fail(error))
     }
 }
 
+pub(crate) enum Converted<'py> {
+    /// It may have to be converted again.
+    Plain(Bound<'py, PyAny>),
+    /// Nothing is known of it.
+    Text(String),
+}
+
 /// What is read without a reference of one's own, as no Python code runs until it is written.
-enum Plain<'a> {
+pub(crate) enum Plain<'a> {
     Null,
     Bool(bool),
     Int(i64),
@@ -278,7 +315,7 @@ impl Serialize for Plain<'_> {
 
 /// The value of exactly a `float`, `str`, `int`, `bool` or None; `None` for text with lone surrogates and ints of more than 64 bits too.
 #[inline]
-fn plain<'a>(object: &'a Bound<'_, PyAny>) -> Option<Plain<'a>> {
+pub(crate) fn plain<'a>(object: &'a Bound<'_, PyAny>) -> Option<Plain<'a>> {
     // A cast that fails costs more than a look at the type.
     if object.is_exact_instance_of::<PyFloat>() {
         // SAFETY: `object` is a live `float`, and the thread is attached. Of a `float` the value is read, and nothing can fail.
@@ -299,7 +336,7 @@ fn plain<'a>(object: &'a Bound<'_, PyAny>) -> Option<Plain<'a>> {
 
 /// The item of `list` at `at`: the list's own reference, good until Python code runs.
 #[inline]
-fn item<'a, 'py>(list: &'a Bound<'py, PyList>, at: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+pub(crate) fn item<'a, 'py>(list: &'a Bound<'py, PyList>, at: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
     // Its length each time: it may be another one than a moment before.
     if at >= list.len() {
         return None;
@@ -309,11 +346,11 @@ fn item<'a, 'py>(list: &'a Bound<'py, PyList>, at: usize) -> Option<Borrowed<'a,
 }
 
 /// A key and its value.
-type Entry<'a, 'py> = (Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>);
+pub(crate) type Entry<'a, 'py> = (Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>);
 
 /// The entry of `dict` at `at` or behind it: the dict's own references, good until Python code runs.
 #[inline]
-fn next<'a, 'py>(dict: &'a Bound<'py, PyDict>, at: &mut ffi::Py_ssize_t) -> Option<Entry<'a, 'py>> {
+pub(crate) fn next<'a, 'py>(dict: &'a Bound<'py, PyDict>, at: &mut ffi::Py_ssize_t) -> Option<Entry<'a, 'py>> {
     let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
     // SAFETY: `dict` is a live dict and the thread is attached, so nobody changes it during this call. Between calls it may change: `at` is checked
     // against the dict's size each time, so entries are skipped or seen twice, but none is read that is not there.

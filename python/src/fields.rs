@@ -111,7 +111,7 @@ impl<'a> Fields<'a> {
         fields.request_id = fields.short("request_id", text(named.request_id)?, context);
         fields.traceparent = fields.short("traceparent", text(named.traceparent)?, context);
         fields.timestamp = fields.fit("timestamp", named.timestamp, "a datetime or seconds since 1970", context, time)?;
-        fields.row_index = fields.fit("row_index", named.row_index, "an int from 0", context, |object| object.extract().ok())?;
+        fields.row_index = fields.fit("row_index", named.row_index, "an int from 0 to 2**63-1", context, row_index)?;
         fields.status_code =
             fields.fit("status_code", named.status_code, "an int from 0 to 65535", context, |object| object.extract().ok())?;
         fields.latency_ms = fields.fit("latency_ms", named.latency_ms, "a float", context, |object| object.extract().ok())?;
@@ -195,6 +195,11 @@ impl<'a> Fields<'a> {
         set!(traceparent: self.traceparent.as_deref());
         prediction
     }
+}
+
+/// What its column holds: an i64.
+fn row_index(object: &Bound<'_, PyAny>) -> Option<u64> {
+    object.extract().ok().filter(|index| i64::try_from(*index).is_ok())
 }
 
 /// Seconds since 1970, an RFC 3339 text, or a `datetime`, which is local time when it has no time zone, as everywhere in Python.

@@ -11,6 +11,7 @@ mod json;
 mod keys;
 mod logger;
 mod outcome;
+mod walk;
 
 use pyo3::prelude::*;
 use std::ffi::OsString;

@@ -25,10 +25,12 @@ const TRIES: u32 = 3;
 /// A year: longer ones have no end that a clock could tell.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A fork is under way: no logger may be opened, as its thread would not be there in the child.
-static FORKING: AtomicBool = AtomicBool::new(false);
+/// Forks that are under way: no logger may be opened, as its thread would not be there in the child.
+static FORKING: AtomicU32 = AtomicU32::new(0);
 /// Loggers that are being opened, detached from Python: a fork waits for them. It is changed, and compared with [`FORKING`], while attached.
 static OPENING: AtomicU32 = AtomicU32::new(0);
+/// The same of loggers that are being ended.
+static ENDING: AtomicU32 = AtomicU32::new(0);
 
 #[pyclass(subclass, weakref, frozen, name = "Logger", module = "predlog._native")]
 pub(crate) struct Logger {
@@ -40,7 +42,7 @@ pub(crate) struct Logger {
     state: Mutex<State>,
 }
 
-/// Locked for a copy only, and never while Python code runs.
+/// Locked for a copy only, by threads that are attached to Python: so no fork finds it locked, and never while Python code runs.
 struct State {
     open: Option<(Arc<predlog::Logger>, Guard)>,
     /// A thread is about to open it.
@@ -53,20 +55,24 @@ struct State {
 
 #[pymethods]
 impl Logger {
+    /// Reads the configuration, and opens nothing.
     #[new]
-    #[pyo3(signature = (name, text, variables, strict))]
+    #[pyo3(signature = (name, text, variables, keywords, strict))]
     fn new(
-        py: Python<'_>,
         name: Option<String>,
         text: Option<String>,
         variables: Vec<(String, String)>,
+        keywords: &str,
         strict: bool,
     ) -> PyResult<Self> {
-        let config = Config::from_sources(name.zip(text), variables).map_err(to_python)?;
+        let config = Config::from_layers(name.zip(text), variables, Some(keywords)).map_err(to_python)?;
         let state = Mutex::new(State { open: None, opening: false, closed: false, past: Report::default() });
-        let logger = Logger { config, strict, as_text: AtomicU64::new(0), told: AtomicBool::new(false), state };
-        logger.current(py)?;
-        Ok(logger)
+        Ok(Logger { config, strict, as_text: AtomicU64::new(0), told: AtomicBool::new(false), state })
+    }
+
+    /// Opens it now, and not with the first record, so that the caller sees why it cannot be.
+    fn _open(&self, py: Python<'_>) -> PyResult<()> {
+        self.current(py).map(|_| ())
     }
 
     /// `log_batch` of what `_columns.source()` makes, waiting up to `timeout` seconds for room in the queue. `fields` are those of all rows. Returns
@@ -216,7 +222,7 @@ impl Logger {
                 outcome => return outcome,
             }
         }
-        self.drop_rows(DropReason::Closed, 1);
+        self.drop_rows(py, DropReason::Closed, 1);
         predlog::Outcome::Dropped(DropReason::Closed)
     }
 
@@ -237,12 +243,12 @@ impl Logger {
                 outcome => return outcome,
             }
         }
-        self.drop_rows(DropReason::Closed, 1);
+        Python::attach(|py| self.drop_rows(py, DropReason::Closed, 1));
         predlog::Outcome::Dropped(DropReason::Closed)
     }
 
     /// Counts rows that no open logger counts.
-    pub(crate) fn drop_rows(&self, reason: DropReason, rows: u64) {
+    pub(crate) fn drop_rows(&self, _attached: Python<'_>, reason: DropReason, rows: u64) {
         *self.state.lock().past.dropped.entry(reason.name()).or_default() += rows;
     }
 
@@ -276,7 +282,7 @@ impl Logger {
                     return Ok(state.open.as_ref().map(|(logger, _)| Arc::clone(logger)));
                 }
                 // Attached to Python: no fork begins between the look at it and the count.
-                if !state.opening && !FORKING.load(Ordering::Acquire) {
+                if !state.opening && FORKING.load(Ordering::Acquire) == 0 {
                     state.opening = true;
                     OPENING.fetch_add(1, Ordering::AcqRel);
                     break;
@@ -311,7 +317,10 @@ impl Logger {
     fn end(&self, py: Python<'_>, timeout: Duration) {
         let Some((logger, guard)) = self.state.lock().open.take() else { return };
         drop(logger);
+        // A child of a fork meanwhile would have the worker's locks, and nobody who unlocks them.
+        ENDING.fetch_add(1, Ordering::AcqRel);
         let report = py.detach(|| guard.shutdown(timeout));
+        ENDING.fetch_sub(1, Ordering::AcqRel);
         let past = &mut self.state.lock().past;
         past.accepted += report.accepted;
         past.delivered += report.delivered;
@@ -324,17 +333,35 @@ impl Logger {
     }
 }
 
-/// Marks the begin and the end of a fork; `child` in the child. The begin waits until no logger is being opened: its thread would not be in the child, which
-/// would keep its files open.
+/// Marks a step of a fork:
+/// - `begins`: from here on no logger is opened. Waits for those that are being opened: they are open then, and known.
+/// - `ready`: all loggers that are known were ended. Waits for those that other threads are ending.
+/// - `parent`, `child`: it is over.
+///
+/// Without these waits the child would keep files open and have what other threads had locked, and not these threads.
 #[pyfunction]
-pub(crate) fn forking(py: Python<'_>, under_way: bool, child: bool) {
-    if child {
-        predlog::Logger::after_fork_in_child();
-        OPENING.store(0, Ordering::Release);
+pub(crate) fn forking(py: Python<'_>, step: &str) {
+    match step {
+        "begins" => {
+            FORKING.fetch_add(1, Ordering::AcqRel);
+            wait_for(py, &OPENING);
+        }
+        "ready" => wait_for(py, &ENDING),
+        // Its begin was not seen where this module is imported meanwhile.
+        "parent" => _ = FORKING.fetch_update(Ordering::AcqRel, Ordering::Acquire, |forks| forks.checked_sub(1)),
+        _ => {
+            predlog::Logger::after_fork_in_child();
+            for threads in [&FORKING, &OPENING, &ENDING] {
+                threads.store(0, Ordering::Release);
+            }
+        }
     }
-    FORKING.store(under_way, Ordering::Release);
+}
+
+/// Waits for other threads, for a while.
+fn wait_for(py: Python<'_>, threads: &AtomicU32) {
     let until = Instant::now() + FORK_DEADLINE;
-    while under_way && OPENING.load(Ordering::Acquire) > 0 && Instant::now() < until {
+    while threads.load(Ordering::Acquire) > 0 && Instant::now() < until {
         py.detach(|| std::thread::sleep(Duration::from_millis(1)));
     }
 }

@@ -6,8 +6,11 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import hashlib
+import json
 import math
 import sqlite3
+import threading
 import uuid
 from collections import OrderedDict, namedtuple
 from typing import Any
@@ -164,6 +167,81 @@ def test_hostile_values_neither_raise_nor_crash(store: Store) -> None:
     assert logger.snapshot()["encoded_as_text"] >= 8
 
 
+@dataclasses.dataclass
+class Node:
+    """Converted at each level."""
+
+    child: Any
+
+
+class Text(str):
+    pass
+
+
+def nested(depth: int) -> Any:
+    """So many containers, of all kinds, one within the other."""
+    value: Any = ["deepest", Text("text"), 2**63, None, 1.5]
+    for level in range(depth - 1):
+        value = [{"a": value, 1: "b"}, [level, value, "x"], (value,), Node(value), OrderedDict(é=value)][level % 5]
+    return value
+
+
+def plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=lambda node: {"child": node.child}))
+
+
+def test_what_is_nested_deep_needs_no_stack(store: Store) -> None:
+    depths = [1, 31, 32, 33, 34, 63, 64, 65, 66, 200, 400]
+    deepest: list[Any] = []
+    for _ in range(100_000):
+        deepest = [deepest]
+    before = threading.stack_size(256 * 1024)
+    try:
+        with store.logger(strict=True) as logger:
+
+            def work() -> None:
+                for depth in depths:
+                    assert logger.log("m", nested(depth), None)
+                for value in (cyclic(), deepest, [Json(b"[" * 1_000 + b"]" * 1_000)]):
+                    assert logger.log("m", value, None)
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+    finally:
+        threading.stack_size(before)
+    inputs = [row["inputs"] for row in store.rows()]
+    for depth, value in zip(depths, inputs):
+        expected = plain(nested(depth))
+        if depth > 64:
+            text = json.dumps(expected, ensure_ascii=False, separators=(",", ":")).encode()
+            expected = {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
+        assert value == expected, depth
+    cycle, endless, raw = inputs[len(depths) :]
+    assert cycle == endless == {"sha256": None, "bytes": None}
+    assert raw["bytes"] == 2_002
+
+
+def test_what_strict_refuses_deep_within_is_refused(store: Store) -> None:
+    with store.logger(strict=True) as logger:
+        for value, error in ((object(), TypeError), ({object(): 1}, TypeError), (10**30, TypeError), ("\ud800", UnicodeEncodeError), (Text("\ud800"), UnicodeEncodeError)):
+            for _ in range(40):
+                value = [value]
+            with pytest.raises(error):
+                logger.log("m", value, None)
+    value = [10**30, Text("a\ud800"), {"\ud800": object}, *[Node(1) for _ in range(300)]]
+    for _ in range(40):
+        value = [value]
+    with store.logger() as logger:
+        assert logger.log("m", value, None)
+        assert logger.snapshot()["encoded_as_text"] == 4
+    [row] = store.rows()
+    found = row["inputs"]
+    for _ in range(40):
+        [found] = found
+    assert found == [str(10**30), "a\\ud800", {"\\ud800": "<class 'object'>"}, *[{"child": 1}] * 300]
+
+
 def test_a_large_dict_becomes_its_digest(store: Store) -> None:
     with store.logger() as logger:
         assert logger.log("m", {str(key): key for key in range(1_000_000)}, None)
@@ -207,3 +285,15 @@ def test_fields(store: Store) -> None:
     assert rows[0]["metadata"] == {"k": "1", "region": "eu"}
     assert rows[0]["timestamp"] == int(at.timestamp()) * 1_000_000 + 6
     assert rows[1]["metadata"] == {"status_code": "teapot", "latency_ms": "[1]", "timestamp": "<class 'object'>"}
+
+
+def test_a_row_index_past_its_column_is_metadata(store: Store) -> None:
+    with store.logger() as logger:
+        for time, index in enumerate((2**63 - 1, 2**63, np.uint64(2**64 - 1), 2**64, -1)):
+            assert logger.log("m", 1, 2, row_index=index, timestamp=time)
+        assert logger.snapshot()["encoded_as_text"] == 4
+    rows = store.rows()
+    assert [row["row_index"] for row in rows] == [2**63 - 1, None, None, None, None]
+    assert [row["metadata"] for row in rows[1:]] == [{"row_index": str(index)} for index in (2**63, 2**64 - 1, 2**64, -1)]
+    with store.logger(strict=True) as strict, pytest.raises(TypeError, match="row_index as an int from 0 to"):
+        strict.log("m", 1, 2, row_index=2**63)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
+import sqlite3
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -100,3 +102,60 @@ def test_why_a_logger_cannot_be_opened_again_is_told_once(store: Store, caplog: 
     kept.rename(store.dir)
     assert logger.log("m", 1, None)
     assert logger.close()["dropped"] == {"closed": 3}
+
+
+def held(store: Store) -> list[str]:
+    """What a logger of this process has open below the store's directory but for the database, which a test has open too."""
+    links = (os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd"))
+    return [link for link in links if f"{store.dir}/writers/" in link]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="the system does not tell which files are open")
+def test_a_fork_waits_for_a_logger_that_another_thread_closes(store: Store) -> None:
+    logger = store.logger(sqlite={"busy_timeout": "100ms"})
+    assert logger.log("m", 0, None) and logger.flush()
+    # While somebody else has the database the closing cannot end before its time.
+    other = sqlite3.connect(store.dir / "predictions.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    assert logger.log("m", 1, None) and held(store)
+    thread = threading.Thread(target=logger.close, args=(1.0,))
+    thread.start()
+    while logger.log("m", 2, None):
+        time.sleep(0.001)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(1 if held(store) else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    other.close()
+    thread.join()
+
+
+def test_children_log_while_the_parents_threads_open_and_close_loggers(store: Store) -> None:
+    stop = threading.Event()
+
+    def work(number: int) -> None:
+        while not stop.is_set():
+            with Store(store.dir / f"thread {number}").logger() as logger:
+                logger.log("m", 1, None)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    exits = []
+    try:
+        for number in range(20):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(60)  # Of a child that hangs.
+                with Store(store.dir / "children").logger() as logger:
+                    accepted = bool(logger.log("m", number, None))
+                os._exit(0 if accepted else 1)
+            exits.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            if exits[-1] != 0:
+                break
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert exits == [0] * 20
+    assert len(Store(store.dir / "children").rows()) == 20

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import enum
 import multiprocessing
 import os
 import sqlite3
@@ -11,7 +13,9 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Store
 
@@ -36,6 +40,76 @@ def test_wrong_configuration_is_told(tmp_path: Path) -> None:
         predlog.Logger(tmp_path / "none.toml")
     with pytest.raises(RuntimeError):
         predlog.Logger({"direct": {"dir": "/dev/null/x"}})
+
+
+class Kind(str, enum.Enum):
+    PARQUET = "parquet"
+
+
+def test_keywords_are_durations_lists_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREDLOG_BATCH__MAX_AGE", "nonsense")
+    monkeypatch.setenv("PREDLOG_DIRECT__DIR", f"{tmp_path}/variable")
+    with predlog.Logger(
+        direct={"dir": tmp_path / "data", "store": Kind.PARQUET, "retain": None},
+        batch={"max_age": datetime.timedelta(milliseconds=10), "max_rows": "7"},
+        rotation={"max_age": datetime.timedelta(days=30_000), "max_rows": np.int64(5)},
+        logger={"queue_bytes": 8 << 20, "lanes": 2},
+        sqlite={"views": False},
+        archive={"topics": ["a", "^b{1,2}"], "memory": 2**40},
+        kafka={"properties": {"linger.ms": 5}},
+        sinks=[{"type": "sqlite", "dir": tmp_path / "recent", "retain": datetime.timedelta(hours=1)}],
+    ) as logger:
+        assert logger.log("m", 1, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "recent"]
+    assert (tmp_path / "recent" / "predictions.db").exists() and (tmp_path / "data" / "predictions").exists()
+
+
+def test_every_problem_of_a_configuration_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREDLOG_SERVER__ADR", "x")
+    file = {"direct": {"dir": b"bytes", "stor": "sqlite"}, "sqlite": {"views": 5}, "logger": {"lanes": 0}}
+    with pytest.raises(ValueError) as raised:
+        predlog.Logger(
+            file,
+            batch={"max_rows": datetime.timedelta(seconds=1), "max_age": datetime.timedelta(0), "max_bytes": ["1MiB"]},
+            archive={"topics": [{"a"}, "b"], "group": ""},
+            upload={"url": object()},
+        )
+    said = [
+        "keyword: archive.topics[0]: type=set: expected text, a number",
+        "keyword: upload.url: type=object: expected text, a number",
+        "file=the given dict: direct.dir: type=bytes: expected text, a number",
+        "file=the given dict: unknown key direct.stor=\"sqlite\": did you mean `store`?",
+        "variable=PREDLOG_SERVER__ADR: unknown key",
+        "file=the given dict: sqlite.views=5: expected true or false",
+        "keyword: batch.max_rows=\"1000000us\": expected a whole number",
+        "keyword: batch.max_bytes=an array: expected a size",
+        "file=the given dict: logger.lanes=0: expected 1 to 64",
+        "keyword: batch.max_age=0s: expected 1ms to",
+        "keyword: archive.group=\"\": expected letters",
+    ]
+    lines = str(raised.value).splitlines()
+    assert len(lines) == len(said), lines
+    for part in said:
+        assert any(line.startswith(part) for line in lines), (part, lines)
+
+
+def test_a_default_that_stands_in_for_a_wrong_value_conflicts_with_nothing() -> None:
+    with pytest.raises(ValueError) as raised:
+        predlog.Logger(logger={"queue_bytes": "1 parsec"}, batch={"max_bytes": "128MiB"}, upload={"endpont": "x", "allow_http": True})
+    assert [line.split("=")[0] for line in str(raised.value).splitlines()] == ["keyword: unknown key upload.endpont", "keyword: logger.queue_bytes"]
+
+
+@pytest.mark.parametrize("wrong", [{"direct": {"stor": "x"}}, {"direct": {"dir": "/dev/null/x"}}, {"config": "none.toml"}], ids=["key", "directory", "file"])
+def test_what_is_wrong_with_a_new_configuration_leaves_the_old_logger(store: Store, wrong: Any) -> None:
+    first = predlog.init(direct={"dir": str(store.dir)})
+    with pytest.raises((ValueError, RuntimeError, FileNotFoundError)):
+        predlog.init(**wrong)
+    assert predlog.default() is first and predlog.log("m", 1, None)
+    second = predlog.init(direct={"dir": str(store.dir)})
+    assert predlog.default() is second is not first and predlog.log("m", 2, None)
+    assert first.log("m", 3, None).reason == "closed"
+    predlog.close()
+    assert sorted(row["inputs"] for row in store.rows()) == [1, 2]
 
 
 def test_module_level_functions(store: Store) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import pathlib
 import types
 import uuid
@@ -17,6 +18,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pydantic
+import pydantic.v1
 import pytest
 import scipy.sparse
 from conftest import Store
@@ -53,6 +55,37 @@ class Secretive(pydantic.BaseModel):
     @property
     def half(self) -> float:
         return self.alcohol / 2
+
+
+class Cached(pydantic.BaseModel):
+    a: int
+
+    @functools.cached_property
+    def costly(self) -> int:
+        return self.a * 2
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @functools.cached_property
+    def told(self) -> int:
+        return self.a * 3
+
+
+class OldCached(pydantic.v1.BaseModel):
+    a: int
+
+    class Config:
+        extra = "allow"
+        keep_untouched = (functools.cached_property,)
+
+    @functools.cached_property
+    def costly(self) -> int:
+        return self.a * 2
+
+
+def asked(model: Any) -> Any:
+    """After its property was asked for."""
+    assert model.costly == 2
+    return model
 
 
 class Failing(pydantic.BaseModel):
@@ -101,6 +134,12 @@ class EagerTensor:
 
 
 Point = collections.namedtuple("Point", "x y")
+INNER = np.dtype([("x", "f4"), ("t", "M8[s]")])
+NESTED = np.array([(1, (0.5, "2026-01-02"), [(1.5, "NaT"), (2.5, "NaT")])], dtype=[("a", "i4"), ("in", INNER), ("two", INNER, (2,))])
+NESTED_ROW = {"a": 1, "in": {"x": 0.5, "t": "2026-01-02T00:00:00.000000"}, "two": [{"x": 1.5, "t": None}, {"x": 2.5, "t": None}]}
+RUNS = pa.RunEndEncodedArray.from_arrays([2, 3], ["x", None])
+VIEWS = pa.array([[1, 2], None, []], pa.list_view(pa.int64()))
+LARGE_VIEWS = pa.array([[1.0, 2.0], None, []], pa.large_list_view(pa.float64()))
 RECORDS = np.array([(1, 0.5), (2, 1.5)], dtype=[("a", "i4"), ("b", "f8")])
 
 #: Value, and what stands in the record.
@@ -120,6 +159,11 @@ CASES: dict[str, tuple[Any, Any]] = {
     "no dimensions": ([np.array(1.5), np.array(None, dtype=object)], [1.5, None]),
     "an empty array": (np.zeros((0, 3)), []),
     "records": ([RECORDS, RECORDS[0]], [[{"a": 1, "b": 0.5}, {"a": 2, "b": 1.5}], {"a": 1, "b": 0.5}]),
+    "nested records": ([NESTED, NESTED[0], NESTED.reshape(1, 1), NESTED["in"]], [[NESTED_ROW], NESTED_ROW, [[NESTED_ROW]], [NESTED_ROW["in"]]]),
+    "nested records that are objects": (np.array([NESTED[0], None], dtype=object), [NESTED_ROW, None]),
+    "nested records of a recarray": (NESTED.view(np.recarray), [NESTED_ROW]),
+    "nested records that are masked": (np.ma.array(NESTED, mask=[(False, (True, False), [(False, True), (True, True)])]), [{"a": 1, "in": {"x": None, "t": "2026-01-02T00:00:00.000000"}, "two": [{"x": 1.5, "t": None}, {"x": None, "t": None}]}]),
+    "a nested record that is masked": (np.ma.array(NESTED, mask=[(False, (True, False), [(False, True), (True, True)])])[0], {"a": 1, "in": {"x": None, "t": "2026-01-02T00:00:00.000000"}, "two": [{"x": 1.5, "t": None}, {"x": None, "t": None}]}),
     "objects": (np.array([{"a": 1}, None, "x"], dtype=object), [{"a": 1}, None, "x"]),
     "text": (np.array(["é", "b"]), ["é", "b"]),
     "numpy times": ([np.datetime64("2026-01-02", "D"), np.datetime64("NaT"), np.timedelta64(1500, "ms")], ["2026-01-02T00:00:00.000000", None, 1.5]),
@@ -138,6 +182,9 @@ CASES: dict[str, tuple[Any, Any]] = {
     "a frame with one name twice": (pd.DataFrame([[1, 2, 3]], columns=["a", "a", "b"]), [{"a": 1, "a.1": 2, "b": 3}]),
     "a frame with levels": (pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", 1)])), [{"a.x": 1, "a.1": 2}]),
     "polars decimals": (pl.DataFrame({"a": [decimal.Decimal("1.10")], "d": [datetime.date(2026, 1, 2)]}), [{"a": "1.10", "d": "2026-01-02"}]),
+    "cached properties": ([asked(Cached(a=1)), asked(OldCached(a=1, b=2))], [{"a": 1, "told": 3}, {"a": 1, "b": 2}]),
+    "arrays of Arrow": ([pa.array([1, None]), pa.chunked_array([[0.5], []]), pa.scalar("x"), VIEWS, LARGE_VIEWS, RUNS], [[1, None], [0.5], "x", [[1, 2], None, []], [[1.0, 2.0], None, []], ["x", "x", None]]),
+    "a table of Arrow": (pa.table({"v": VIEWS, "r": RUNS}), [{"v": [1, 2], "r": "x"}, {"v": None, "r": "x"}, {"v": [], "r": None}]),
     "aliases, computed and excluded fields": (Secretive.model_validate({"Alcohol": 9.0, "more": 1}), {"alcohol": 9.0, "password": "**********", "more": 1, "half": 4.5}),
 }
 #: What is kept as its text, of which there is nothing better to be said.
@@ -203,6 +250,13 @@ BATCHES: dict[str, tuple[Any, list[Any]]] = {
     "masked records": (np.ma.array([(1, 0.5)], [("a", "i4"), ("b", "f8")], mask=[(True, False)]), [{"a": None, "b": 0.5}]),
     "durations of NumPy": (np.array([1_500_000_000, "NaT"], "m8[ns]"), [1.5, None]),
     "records of times": (np.array([("2026-01-02", 1_500_000_000)], [("t", "M8[ns]"), ("d", "m8[ns]")]), [{"t": "2026-01-02T00:00:00.000000", "d": 1.5}]),
+    "list views": (pa.table({"v": VIEWS, "l": LARGE_VIEWS}), [{"v": [1, 2], "l": [1.0, 2.0]}, {"v": None, "l": None}, {"v": [], "l": []}]),
+    "a slice of list views": (pa.table({"v": VIEWS, "l": LARGE_VIEWS}).slice(1), [{"v": None, "l": None}, {"v": [], "l": []}]),
+    "a slice of runs": (pa.table({"r": RUNS}).slice(1), [{"r": "x"}, {"r": None}]),
+    "runs and views within": (pa.table({"s": pa.StructArray.from_arrays([RUNS, VIEWS], ["r", "v"])}), [{"s": {"r": "x", "v": [1, 2]}}, {"s": {"r": "x", "v": None}}, {"s": {"r": None, "v": []}}]),
+    "views in views": (pa.array([[[1], []], []], pa.list_view(pa.list_view(pa.int8()))), [[[1], []], []]),
+    "nested records": (NESTED, [NESTED_ROW]),
+    "rows of records": (RECORDS.reshape(1, 2), [[{"a": 1, "b": 0.5}, {"a": 2, "b": 1.5}]]),
     "extension types of Arrow": (pa.table({"u": pa.array([uuid.UUID(int=7).bytes], pa.uuid())}), [{"u": str(uuid.UUID(int=7))}]),
 }
 

@@ -24,7 +24,13 @@ from fastapi import FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from sklearn.datasets import load_wine
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.validation import check_is_fitted
 
 import predlog
 from predlog import asgi
@@ -199,6 +205,45 @@ def test_a_wrapped_model(store: Store) -> None:
     assert set(rows[0]["inputs"]) == set(frame.columns)
     assert len(rows[3]["outputs"]) == 3
     assert rows[6]["error"].startswith("ValueError")
+
+
+@pytest.mark.parametrize("height", [2, 3])
+def test_a_wrapped_model_of_several_outputs(store: Store, height: int) -> None:
+    """As many outputs as rows, and not."""
+    features = [[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
+    model = DecisionTreeClassifier().fit(features, [[0, 0], [1, 1], [0, 2]])
+    answers = model.predict_proba(features[:height])
+    assert [len(answer) for answer in answers] == [height] * 2
+    with store.logger() as logger:
+        wrapped = predlog.wrap(model, logger=logger)
+        assert [answer.tolist() for answer in wrapped.predict_proba(features[:height])] == [answer.tolist() for answer in answers]
+        assert logger.log_batch(features[:height], answers, model_name="batch") == height
+        assert logger.log_batch([1, 2], [np.zeros((1, 1)), np.ones((1, 1))], model_name="rows") == 2
+    rows = store.rows()
+    for name in ("DecisionTreeClassifier", "batch"):
+        assert [row["outputs"] for row in rows if row["model_name"] == name] == [[answer[row].tolist() for answer in answers] for row in range(height)]
+    assert [row["outputs"] for row in rows if row["model_name"] == "rows"] == [[[0.0]], [[1.0]]]
+
+
+def test_what_a_wrapped_model_is_asked_the_model_answers() -> None:
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression())
+    wrapped = predlog.wrap(pipeline)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(wrapped)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(predlog.wrap(LogisticRegression()))
+    wrapped.fit([[0.0], [1.0]], [0, 1])
+    check_is_fitted(wrapped)
+    check_is_fitted(predlog.wrap(pipeline[-1]))
+    check_is_fitted(predlog.wrap(pipeline[-1]), "coef_")
+    assert len(wrapped) == 2 and wrapped[0] is pipeline[0] and wrapped["logisticregression"] is pipeline[1]
+    assert vars(wrapped) == vars(pipeline) and bool(wrapped)
+    forest = RandomForestClassifier(3).fit([[0.0], [1.0]], [0, 1])
+    assert list(predlog.wrap(forest)) == forest.estimators_
+    plain = predlog.wrap(pipeline[-1])
+    assert bool(plain) and not hasattr(plain, "__len__") and not hasattr(plain, "__iter__")
+    with pytest.raises(TypeError):
+        len(plain)
 
 
 def by_joblib(model: Any) -> Any:

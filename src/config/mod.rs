@@ -96,8 +96,20 @@ impl Config {
         file: Option<(String, String)>,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Config, Error> {
-        let sources = source::Sources::read(file, variables)?;
-        let config: Config = sources.extract()?;
+        Self::from_layers(file, variables, None)
+    }
+
+    /// The same with a third layer, which wins over both: TOML of what a caller gave in code. As in variables, its numbers may be text.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_layers(
+        file: Option<(String, String)>,
+        variables: impl IntoIterator<Item = (String, String)>,
+        keywords: Option<&str>,
+    ) -> Result<Config, Error> {
+        let mut sources = source::Sources::read(file, variables, keywords)?;
+        let config = sources.extract();
         validate::check(&config, &sources)?;
         Ok(config)
     }

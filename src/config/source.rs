@@ -12,18 +12,27 @@ const PREFIX: &str = "PREDLOG_";
 /// Names the file, and is no key.
 const FILE_VARIABLE: &str = "PREDLOG_CONFIG";
 
+/// Names the source of what a caller gave in code.
+const KEYWORDS: &str = "keyword";
+/// Names the source of what nobody gave.
+const DEFAULT: &str = "default";
+
 const NUMBERS_WITHOUT_DEFAULT: [&str; 1] = ["logger.lanes"];
 
 const LIST: &str = "values with commas between them, such as a,b, or an array as in the file, such as [\"a\", \"b\"]";
 
 /// The given values, later sources over earlier ones.
 pub(super) struct Sources {
+    layers: Vec<Given>,
     figment: Figment,
     /// Key path to the name of the variable that set it, as it was written.
     variables: BTreeMap<String, String>,
+    /// What is wrong with keys and with the types of their values. Such values are left out of the layers: the others can be checked then.
+    problems: Vec<String>,
 }
 
 /// A source whose values are read already.
+#[derive(Clone)]
 struct Given {
     name: String,
     values: Dict,
@@ -41,25 +50,57 @@ impl Provider for Given {
 
 impl Sources {
     pub(super) fn none() -> Self {
-        Sources { figment: Figment::new(), variables: BTreeMap::new() }
+        Sources { layers: Vec::new(), figment: Figment::new(), variables: BTreeMap::new(), problems: Vec::new() }
     }
 
-    /// Reads both, and refuses keys that do not exist.
+    /// Reads a file, variables, and TOML that wins over both. Keys that do not exist are problems.
     pub(super) fn read(
         file: Option<(String, String)>,
         variables: impl IntoIterator<Item = (String, String)>,
+        keywords: Option<&str>,
     ) -> Result<Self, Error> {
         let known = Known::keys()?;
         let mut problems = Vec::new();
         let mut sources = Self::none();
         if let Some((name, text)) = file {
-            let values = parse_toml(&name, &text)?;
-            known.check_file(&name, &values, "", &mut problems);
-            sources.figment = sources.figment.merge(Given { name: format!("file={name}"), values });
+            sources.take_toml(format!("file={name}"), &text, &known, &mut problems);
         }
         let values = sources.take_variables(variables, &known, &mut problems);
-        sources.figment = sources.figment.merge(Given { name: "environment".to_owned(), values });
-        if problems.is_empty() { Ok(sources) } else { Err(Error::new(ErrorKind::Config, problems.join("\n"))) }
+        sources.layers.push(Given { name: "environment".to_owned(), values });
+        if let Some(text) = keywords {
+            sources.take_toml(KEYWORDS.to_owned(), text, &known, &mut problems);
+            sources.take_over(&known);
+        }
+        sources.problems = problems;
+        sources.merge();
+        Ok(sources)
+    }
+
+    fn take_toml(&mut self, name: String, text: &str, known: &Known, problems: &mut Vec<String>) {
+        match parse_toml(&name, text) {
+            Ok(mut values) => {
+                known.check(&name, &mut values, "", problems);
+                self.layers.push(Given { name, values });
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+
+    /// The keywords win: what a variable said of the same keys is not what counts, nor where they are from. As in a variable, a number may be text, and text
+    /// a number.
+    fn take_over(&mut self, known: &Known) {
+        let Some(given) = self.layers.last_mut().filter(|layer| layer.name == KEYWORDS) else { return };
+        for (path, default) in &known.leaves {
+            let keys: Vec<&str> = path.split('.').collect();
+            if let Some(value) = value_in(&mut given.values, &keys) {
+                self.variables.remove(path);
+                loosen(path, default, value);
+            }
+        }
+    }
+
+    fn merge(&mut self) {
+        self.figment = self.layers.iter().cloned().fold(Figment::new(), Figment::merge);
     }
 
     fn take_variables(
@@ -76,8 +117,6 @@ impl Sources {
                 problems.push(known.unknown_variable(&name));
                 continue;
             };
-            // A key whose default is text, or nothing, takes text, whatever it looks like; figment would read `007` as a number.
-            let is_text = default.is_string() || default.is_null() && !NUMBERS_WITHOUT_DEFAULT.contains(&&*path);
             let value = if default.is_array() {
                 match parse_list(&text) {
                     Ok(list) => list,
@@ -87,7 +126,7 @@ impl Sources {
                         continue;
                     }
                 }
-            } else if is_text {
+            } else if takes_text(&path, default) {
                 Value::from(text)
             } else {
                 parse_scalar(&text)
@@ -98,17 +137,53 @@ impl Sources {
         values
     }
 
-    pub(super) fn extract(&self) -> Result<Config, Error> {
-        self.figment.extract().map_err(|error| {
-            let path = with_indices(&error.path);
-            let value = self.value_at(&error.path).map_or_else(|| "?".to_owned(), |value| shown_at(&path, &value));
-            let expected = match &error.kind {
-                Kind::UnknownField(key, known) => format!("no key \"{key}\" here{}", hint(key, known)),
-                Kind::MissingField(key) => format!("a key \"{key}\" in it"),
-                kind => expected(kind),
+    /// The configuration. Values of a wrong type are problems, of which each is told; the defaults stand in for them.
+    pub(super) fn extract(&mut self) -> Config {
+        loop {
+            let error = match self.figment.extract() {
+                Ok(config) => return config,
+                Err(error) => error,
             };
-            Error::new(ErrorKind::Config, format!("{}: {path}={value}: expected {expected}", self.origin(&path)))
-        })
+            self.problems.push(self.describe(&error));
+            if !self.leave_out(&error.path) {
+                return Config::default();
+            }
+        }
+    }
+
+    fn describe(&self, error: &figment::Error) -> String {
+        let path = with_indices(&error.path);
+        let value = self.value_at(&error.path).map_or_else(|| "?".to_owned(), |value| shown_at(&path, &value));
+        let expected = match &error.kind {
+            Kind::UnknownField(key, known) => format!("no key \"{key}\" here{}", hint(key, known)),
+            Kind::MissingField(key) => format!("a key \"{key}\" in it"),
+            kind => expected(kind),
+        };
+        format!("{}: {path}={value}: expected {expected}", self.origin(&path))
+    }
+
+    /// Leaves a value out of all layers; of a list, which is of one source as a whole, all of it. Returns whether there was one.
+    fn leave_out(&mut self, path: &[String]) -> bool {
+        let keys: Vec<&str> = path.iter().map(String::as_str).take_while(|part| part.parse::<usize>().is_err()).collect();
+        let Some((last, section)) = keys.split_last() else { return false };
+        let mut found = false;
+        for layer in &mut self.layers {
+            let section = section.iter().try_fold(&mut layer.values, |values, key| dict_in(values, key));
+            found |= section.is_some_and(|values| values.remove(*last).is_some());
+        }
+        self.variables.remove(&keys.join("."));
+        self.merge();
+        found
+    }
+
+    /// All that is wrong with keys and types, once [`extract`](Self::extract) has seen them.
+    pub(super) fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// Whether a value of `origin` may stand in for one that could not be read: nobody has chosen it.
+    pub(super) fn stands_in(&self, origin: &str) -> bool {
+        origin == DEFAULT && !self.problems.is_empty()
     }
 
     fn value_at(&self, path: &[String]) -> Option<Value> {
@@ -127,7 +202,7 @@ impl Sources {
         match (self.variables.get(path), self.figment.find_metadata(path)) {
             (Some(variable), _) => format!("variable={variable}"),
             (None, Some(metadata)) => metadata.name.to_string(),
-            (None, None) => "default".to_owned(),
+            (None, None) => DEFAULT.to_owned(),
         }
     }
 }
@@ -144,6 +219,35 @@ fn with_indices(path: &[String]) -> String {
         }
     }
     text
+}
+
+fn dict_in<'a>(values: &'a mut Dict, key: &str) -> Option<&'a mut Dict> {
+    match values.get_mut(key) {
+        Some(Value::Dict(_, inner)) => Some(inner),
+        _ => None,
+    }
+}
+
+fn value_in<'a>(values: &'a mut Dict, keys: &[&str]) -> Option<&'a mut Value> {
+    let (last, section) = keys.split_last()?;
+    section.iter().try_fold(values, |values, key| dict_in(values, key))?.get_mut(*last)
+}
+
+/// A number where text is wanted becomes its text, and text where none is wanted is read as a variable's is.
+fn loosen(path: &str, default: &serde_json::Value, value: &mut Value) {
+    let read = match &*value {
+        Value::Num(..) if takes_text(path, default) => value.to_i128().map(|number| Value::from(number.to_string())),
+        Value::String(_, text) if !takes_text(path, default) && !default.is_array() => Some(parse_scalar(text)),
+        _ => None,
+    };
+    if let Some(read) = read {
+        *value = read;
+    }
+}
+
+/// A key whose default is text, or nothing, takes text, whatever it looks like; figment would read `007` as a number.
+fn takes_text(path: &str, default: &serde_json::Value) -> bool {
+    default.is_string() || default.is_null() && !NUMBERS_WITHOUT_DEFAULT.contains(&path)
 }
 
 fn insert(values: &mut Dict, path: &str, value: Value) {
@@ -184,13 +288,13 @@ fn parse_list(text: &str) -> Result<Value, String> {
 }
 
 /// The parser's message and place, but not its copy of the line: that may hold a secret.
-fn parse_toml(name: &str, text: &str) -> Result<Dict, Error> {
+fn parse_toml(name: &str, text: &str) -> Result<Dict, String> {
     toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         let message = error.message().replace('\n', ", ");
-        Error::new(ErrorKind::Config, format!("file={name} line={line} column={column}: not TOML: {message}"))
+        format!("{name} line={line} column={column}: not TOML: {message}")
     })
 }
 
@@ -210,23 +314,26 @@ impl Known {
         Ok(Known { leaves, tree })
     }
 
-    fn check_file(&self, file: &str, values: &Dict, section: &str, problems: &mut Vec<String>) {
+    /// Takes keys that do not exist out of `values`.
+    fn check(&self, origin: &str, values: &mut Dict, section: &str, problems: &mut Vec<String>) {
         let here = section.split('.').filter(|part| !part.is_empty()).try_fold(&self.tree, |tree, part| tree.get(part));
         let Some(known) = here.and_then(serde_json::Value::as_object) else { return };
-        for (key, value) in values {
+        values.retain(|key, value| {
             let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
-            match (known.get(key), value) {
+            match (known.get(key), &mut *value) {
                 // Names that are another program's, such as librdkafka's properties.
                 (Some(serde_json::Value::Object(free)), Value::Dict(..)) if free.is_empty() => {}
-                (Some(serde_json::Value::Object(_)), Value::Dict(_, inner)) => self.check_file(file, inner, &path, problems),
+                (Some(serde_json::Value::Object(_)), Value::Dict(_, inner)) => self.check(origin, inner, &path, problems),
                 (Some(_), _) => {}
                 (None, value) => {
                     let nearby = known.keys().map(String::as_str);
                     let hint = self.hint(key, nearby, section);
-                    problems.push(format!("file={file}: unknown key {path}={}{hint}", shown_at(&path, value)));
+                    problems.push(format!("{origin}: unknown key {path}={}{hint}", shown_at(&path, value)));
+                    return false;
                 }
             }
-        }
+            true
+        });
     }
 
     /// The nearest key of the same section; else the sections that have a key of this name; else what there is.

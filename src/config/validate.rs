@@ -18,7 +18,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 pub(super) fn check(config: &Config, sources: &Sources) -> Result<(), Error> {
-    let mut checks = Checks { sources, problems: Vec::new() };
+    let mut checks = Checks { sources, problems: sources.problems().to_vec() };
     checks.mode(config);
     checks.direct(config);
     checks.queue(config);
@@ -37,12 +37,17 @@ struct Checks<'a> {
 
 impl Checks<'_> {
     fn wrong(&mut self, key: &str, value: impl Display, expected: impl Display) {
-        self.problems.push(format!("{}: {key}={value}: expected {expected}", self.sources.origin(key)));
+        let origin = self.sources.origin(key);
+        if !self.sources.stands_in(&origin) {
+            self.problems.push(format!("{origin}: {key}={value}: expected {expected}"));
+        }
     }
 
     fn conflict(&mut self, left: (&str, String), right: (&str, String), why: &str) {
         let (from, other) = (self.sources.origin(left.0), self.sources.origin(right.0));
-        self.problems.push(format!("{from}: {}={} conflicts with {other}: {}={}: {why}", left.0, left.1, right.0, right.1));
+        if !self.sources.stands_in(&from) && !self.sources.stands_in(&other) {
+            self.problems.push(format!("{from}: {}={} conflicts with {other}: {}={}: {why}", left.0, left.1, right.0, right.1));
+        }
     }
 
     fn size(&mut self, key: &str, value: ByteSize, least: ByteSize, most: ByteSize) {

@@ -23,6 +23,8 @@ const HASH_CHUNK: usize = 64 * 1024;
 const RAW_VALUE: &str = "$serde_json::private::RawValue";
 /// The same for numbers, where its feature `arbitrary_precision` is on (serde_json `src/number.rs`).
 const NUMBER: &str = "$serde_json::private::Number";
+/// How [`Tokens`](crate::record::Tokens) passes a value token by token: as the fields of a struct of this name.
+pub(crate) const TOKENS: &str = "$predlog::private::Tokens";
 
 /// What became of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,7 +317,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
     #[inline]
     fn serialize_seq(self, _len: Option<usize>) -> Result<Self::SerializeSeq, EncodeError> {
         self.enter(b'[')?;
-        Ok(Compound { encoder: self, first: true, close: "]", raw: false })
+        Ok(Compound { encoder: self, first: true, close: "]", fields: Fields::Named })
     }
 
     fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, EncodeError> {
@@ -337,22 +339,25 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
         write_str(self.out, variant);
         self.out.push(b':');
         self.enter(b'[')?;
-        Ok(Compound { encoder: self, first: true, close: "]}", raw: false })
+        Ok(Compound { encoder: self, first: true, close: "]}", fields: Fields::Named })
     }
 
     #[inline]
     fn serialize_map(self, _len: Option<usize>) -> Result<Self::SerializeMap, EncodeError> {
         self.enter(b'{')?;
-        Ok(Compound { encoder: self, first: true, close: "}", raw: false })
+        Ok(Compound { encoder: self, first: true, close: "}", fields: Fields::Named })
     }
 
     #[inline]
     fn serialize_struct(self, name: &'static str, _len: usize) -> Result<Self::SerializeStruct, EncodeError> {
         if name == RAW_VALUE || name == NUMBER {
-            return Ok(Compound { encoder: self, first: true, close: "", raw: true });
+            return Ok(Compound { encoder: self, first: true, close: "", fields: Fields::Raw });
+        }
+        if name == TOKENS {
+            return Ok(Compound { encoder: self, first: true, close: "", fields: Fields::Tokens });
         }
         self.enter(b'{')?;
-        Ok(Compound { encoder: self, first: true, close: "}", raw: false })
+        Ok(Compound { encoder: self, first: true, close: "}", fields: Fields::Named })
     }
 
     fn serialize_struct_variant(
@@ -366,7 +371,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
         write_str(self.out, variant);
         self.out.push(b':');
         self.enter(b'{')?;
-        Ok(Compound { encoder: self, first: true, close: "}}", raw: false })
+        Ok(Compound { encoder: self, first: true, close: "}}", fields: Fields::Named })
     }
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<(), EncodeError> {
@@ -387,13 +392,23 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
     }
 }
 
+/// What a struct's fields are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fields {
+    /// Its fields.
+    Named,
+    /// One, which is JSON text (see [`RAW_VALUE`]).
+    Raw,
+    /// A value's tokens (see [`TOKENS`]).
+    Tokens,
+}
+
 /// An object or an array whose end is still to come.
 struct Compound<'e, 'a> {
     encoder: &'e mut Encoder<'a>,
     first: bool,
     close: &'static str,
-    /// The one field of this "struct" is JSON text (see [`RAW_VALUE`]).
-    raw: bool,
+    fields: Fields,
 }
 
 impl Compound<'_, '_> {
@@ -414,11 +429,38 @@ impl Compound<'_, '_> {
 
     #[inline]
     fn field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), EncodeError> {
-        if self.raw {
-            return value.serialize(RawText { encoder: self.encoder });
+        if self.fields != Fields::Named {
+            return self.special(key, value);
         }
         write_key(self.encoder.out, std::mem::take(&mut self.first), key);
         value.serialize(&mut *self.encoder)
+    }
+
+    #[cold]
+    fn special<T: Serialize + ?Sized>(&mut self, token: &'static str, value: &T) -> Result<(), EncodeError> {
+        if self.fields == Fields::Raw {
+            return value.serialize(RawText { encoder: self.encoder });
+        }
+        match token {
+            "[" | "{" => {
+                self.comma();
+                self.first = true;
+                self.encoder.enter(token.as_bytes()[0])?;
+            }
+            "]" | "}" => {
+                self.first = false;
+                self.encoder.leave(token.as_bytes()[0]);
+            }
+            "key" => {
+                self.comma();
+                value.serialize(MapKey { encoder: self.encoder, is_json: false })?;
+                self.encoder.out.push(b':');
+                // No comma before its value.
+                self.first = true;
+            }
+            _ => self.element(value)?,
+        }
+        Ok(())
     }
 
     #[inline]

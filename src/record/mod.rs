@@ -3,9 +3,11 @@
 mod actuals;
 pub(crate) mod encode;
 mod key;
+mod tokens;
 
 pub use actuals::{ACTUALS_SUFFIX, Actuals, MAX_ACTUALS_MODEL_NAME_BYTES, actuals_of};
 pub use key::Key;
+pub use tokens::Tokens;
 
 use crate::clock::Timestamp;
 use serde::Serialize;

@@ -34,7 +34,7 @@ class Logger(_native.Logger):
     """Logs predictions. Make one for a process and use it from all threads and tasks; after a fork, parent and child each go on by themselves.
 
     `config` is the path of a TOML file, or a dict of the same shape; without it the file that PREDLOG_CONFIG names, else the defaults. Variables
-    such as PREDLOG_DIRECT__STORE win over it, and `overrides` over both: `Logger(direct={"dir": "/var/lib/predlog"})`.
+    such as PREDLOG_DIRECT__STORE win over it, and `overrides` over both: `Logger(direct={"dir": "/var/lib/predlog"})`. Durations may be `timedelta`s.
 
     With `strict`, `log()` raises TypeError or UnicodeEncodeError for a value that has no JSON form, instead of keeping its text.
 
@@ -43,9 +43,10 @@ class Logger(_native.Logger):
     """
 
     def __new__(cls, config: Config = None, *, strict: bool = False, **overrides: Any) -> Self:
-        name, text, variables = read(config, overrides)
-        logger = super().__new__(cls, name, text, variables, strict)
+        logger = super().__new__(cls, *read(config, overrides), strict)
+        # Before it is open, so that no fork finds it open and unknown.
         keep(logger)
+        logger._open()
         return logger
 
     def __init__(self, config: Config = None, *, strict: bool = False, **overrides: Any) -> None:
@@ -76,14 +77,16 @@ _default: Logger | None = None
 
 
 def init(config: Config = None, *, strict: bool = False, **overrides: Any) -> Logger:
-    """Makes the logger that `log()` of this module uses, and closes the one before. Arguments are those of `Logger`."""
+    """Makes the logger that `log()` of this module uses, and closes the one before. Arguments are those of `Logger`; where it raises, the one before
+    goes on.
+    """
     global _default
     with _lock:
-        before, _default = _default, None
-        if before is not None:
-            before.close()
-        _default = Logger(config, strict=strict, **overrides)
-        return _default
+        logger = Logger(config, strict=strict, **overrides)
+        before, _default = _default, logger
+    if before is not None:
+        before.close()
+    return logger
 
 
 def default() -> Logger:

@@ -13,15 +13,15 @@ def source(values: Any, names: Any = None) -> Any:
     `names` are those of the columns of an array. Raises TypeError, or what the library raises, for values that have no columns or whose columns are
     Python objects.
     """
-    if _is(values, "pandas", "DataFrame"):
+    if is_of(values, "pandas", "DataFrame"):
         # By column, so that numbers need no pyarrow, and NaN stays NaN.
         return [(name, source(column)) for name, (_, column) in zip(names_of(values.columns), values.items())]
-    if _is(values, "pandas", "Series"):
-        if _is(values.dtype, "numpy", "dtype"):
+    if is_of(values, "pandas", "Series"):
+        if is_of(values.dtype, "numpy", "dtype"):
             return _numpy(values.to_numpy())
         if _is_extension(values.dtype):
             raise TypeError(f"dtype={values.dtype}: expected one whose values Arrow has too")
-    elif _is(values, "numpy", "ndarray"):
+    elif is_of(values, "numpy", "ndarray"):
         if getattr(values, "mask", None) is not None and values.mask.any():
             raise TypeError("expected an array that is not masked: its bytes have something in place of what is missing")
         if values.dtype.names is not None and values.ndim == 1:
@@ -77,7 +77,7 @@ def _has_extensions(values: Any) -> bool:
     return any(isinstance(kind, pyarrow.BaseExtensionType) for kind in types)
 
 
-def _is(values: Any, module: str, name: str) -> bool:
+def is_of(values: Any, module: str, name: str) -> bool:
     """Whether `values` is of a class of a library, if that is in use at all."""
     kind = getattr(sys.modules.get(module), name, None)
     return kind is not None and isinstance(values, kind)

@@ -3,55 +3,99 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import json
+import operator
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any, Union
+from collections.abc import Iterator, Mapping, Set
+from typing import Any, NamedTuple, Union
+
+from . import _native
 
 Config = Union[str, "os.PathLike[str]", Mapping[str, Any], None]
 
 _PREFIX = "PREDLOG_"
 
 
-def read(config: Config, overrides: Mapping[str, Any]) -> tuple[str | None, str | None, list[tuple[str, str]]]:
-    """The file's name, its TOML text, and the variables, of which later ones win."""
+class Sources(NamedTuple):
+    """What a configuration is read from; later ones win."""
+
+    #: Of the file, or of what stands for it.
+    name: str | None
+    #: Its TOML.
+    text: str | None
+    variables: list[tuple[str, str]]
+    #: TOML of the keywords.
+    keywords: str
+
+
+def read(config: Config, overrides: Mapping[str, Any]) -> Sources:
+    """Raises ValueError for values that no configuration has, with a line for each."""
+    problems: list[str] = []
     variables = [(name, value) for name, value in os.environ.items() if name.startswith(_PREFIX)]
-    variables += _variables(overrides, _PREFIX)
+    keywords = _document(overrides, "keyword", problems)
     if config is None:
         config = os.environ.get("PREDLOG_CONFIG") or None
-    if config is None:
-        return None, None, variables
+    name: str | None = None
+    text: str | None = None
     if isinstance(config, Mapping):
-        return "the given dict", "\n".join(_toml(config)), variables
-    with open(config, encoding="utf-8") as file:
-        return os.fspath(config), file.read(), variables
+        name, text = "the given dict", _document(config, "file=the given dict", problems)
+    elif config is not None:
+        with open(config, encoding="utf-8") as file:
+            name, text = os.fspath(config), file.read()
+    if problems:
+        try:
+            _native.Logger(name, text, variables, keywords, False)  # For all else that is wrong; it is not opened.
+        except ValueError as error:
+            problems.append(str(error))
+        raise ValueError("\n".join(problems))
+    return Sources(name, text, variables, keywords)
 
 
-def _variables(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+def _document(values: Mapping[str, Any], origin: str, problems: list[str]) -> str:
+    return "\n".join(f"{key} = {value}" for key, value in _entries(values, origin, "", problems))
+
+
+def _entries(values: Mapping[str, Any], origin: str, section: str, problems: list[str]) -> Iterator[tuple[str, str]]:
+    """Keys and values as TOML. What is None counts as not given."""
     for key, value in values.items():
-        name = prefix + key.upper()
-        if isinstance(value, Mapping):
-            yield from _variables(value, name + "__")
-        elif value is not None:
-            yield name, str(value).lower() if isinstance(value, bool) else str(value)
+        path = f"{section}.{key}" if section else str(key)
+        toml = None if value is None else _value(value, origin, path, problems)
+        if toml is not None:
+            yield _string(str(key)), toml
 
 
-def _toml(values: Mapping[str, Any]) -> Iterator[str]:
-    return (f"{_string(key)} = {_value(value)}" for key, value in values.items() if value is not None)
-
-
-def _value(value: Any) -> str:
+def _value(value: Any, origin: str, path: str, problems: list[str]) -> str | None:
+    """None, and a problem, for what cannot be meant as text, a number, a list or a table."""
+    if isinstance(value, enum.Enum):
+        value = value.value
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return "{" + ", ".join(_toml(value)) + "}"
+        return "{" + ", ".join(f"{key} = {inner}" for key, inner in _entries(value, origin, path, problems)) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, (int, float)):
-        return repr(value)
+        elements = (_value(element, origin, f"{path}[{at}]", problems) for at, element in enumerate(value))
+        return "[" + ", ".join(element for element in elements if element is not None) + "]"
+    if isinstance(value, float):
+        return float.__repr__(value)
     if isinstance(value, datetime.timedelta):
         return _string(f"{value // datetime.timedelta(microseconds=1)}us")
-    return _string(str(value))
+    if not isinstance(value, str) and hasattr(type(value), "__index__"):
+        number = operator.index(value)
+        return str(number) if -(2**63) <= number < 2**63 else _string(str(number))  # TOML has no larger ones.
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if _is_text(value):
+        return _string(str.__str__(value) if isinstance(value, str) else str(value))
+    problems.append(f"{origin}: {path}: type={type(value).__name__}: expected text, a number, a bool, a timedelta, a path, a list or a dict")
+    return None
+
+
+def _is_text(value: Any) -> bool:
+    """Whether its `str()` may be what a key wants: that of a URL is, that of bytes or of a set is not."""
+    kind: Any = type(value)
+    own = kind.__str__ is not object.__str__ or kind.__repr__ is not object.__repr__
+    return own and not isinstance(value, (bytes, bytearray, memoryview, Iterator, Set)) and not callable(value)
 
 
 def _string(text: str) -> str:

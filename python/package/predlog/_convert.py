@@ -13,7 +13,7 @@ import pathlib
 import uuid
 from typing import Any
 
-from ._columns import frame_rows, names_of
+from ._columns import frame_rows, is_of, names_of
 from ._native import Json
 
 # Larger arrays would be lists of objects only to become a digest.
@@ -64,7 +64,7 @@ def _structured(value: Any) -> Any:
     if hasattr(kind, "__pydantic_fields__") or hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
         return _model(value)
     if hasattr(kind, "__fields__") and hasattr(kind, "json"):
-        return dict(value.__dict__)  # pydantic 1
+        return {name: field for name, field in value.__dict__.items() if name in kind.__fields__ or name in value.__fields_set__}  # pydantic 1
     if hasattr(kind, "__attrs_attrs__"):
         return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
     if hasattr(kind, "to_dict") and hasattr(kind, "iloc"):
@@ -79,6 +79,10 @@ def _structured(value: Any) -> Any:
         return _array(value.detach().cpu().numpy())  # torch
     if hasattr(kind, "dtype") and hasattr(kind, "numpy"):
         return value.numpy()  # tensorflow
+    if hasattr(kind, "to_pylist"):
+        return _arrow(value)  # pyarrow: array, table
+    if hasattr(kind, "as_py"):
+        return value.as_py()  # pyarrow: scalar
     if hasattr(kind, "items") and hasattr(kind, "keys"):
         return dict(value.items())
     if _is_missing(value):
@@ -96,10 +100,10 @@ def _model(value: Any) -> Any:
     kind: Any = type(value)
     if getattr(kind, "__pydantic_root_model__", False):
         return value.root
-    excluded, computed = _fields_of(kind)
-    fields = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
-    for name in excluded:
-        fields.pop(name, None)
+    kept, computed = _fields_of(kind)
+    own = value.__dict__  # A cached property is there too, once it was asked for.
+    fields = {name: own[name] for name in kept if name in own}
+    fields.update(getattr(value, "__pydantic_extra__", None) or {})
     for name in computed:
         fields[name] = getattr(value, name)
     return fields
@@ -107,12 +111,12 @@ def _model(value: Any) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _fields_of(kind: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names that are excluded, and those that are computed."""
-    fields = getattr(kind, "__pydantic_fields__", {})
+    """The names of the fields that are not excluded, and of those that are computed."""
+    fields = getattr(kind, "__pydantic_fields__", None) or kind.model_fields
     computed = getattr(kind, "__pydantic_computed_fields__", None)
     if computed is None:
         computed = getattr(getattr(kind, "__pydantic_decorators__", None), "computed_fields", {})
-    return tuple(name for name, field in fields.items() if getattr(field, "exclude", None)), tuple(computed)
+    return tuple(name for name, field in fields.items() if not getattr(field, "exclude", None)), tuple(computed)
 
 
 def _series(value: Any) -> Any:
@@ -132,6 +136,13 @@ def _array(value: Any) -> Any:
     return plain_array(value)
 
 
+def _arrow(value: Any) -> Any:
+    size = len(value) * getattr(value, "num_columns", 1)
+    if size > MAX_ELEMENTS:
+        raise TypeError(f"size={size}: expected at most {MAX_ELEMENTS} elements")
+    return value.to_pylist()
+
+
 def plain_array(value: Any) -> Any:
     """An array as nested lists, a scalar as its number; numpy's dates as ISO 8601; records as objects; null for what is masked."""
     dtype = value.dtype
@@ -147,7 +158,8 @@ def plain_array(value: Any) -> Any:
     if kind == "f" and dtype.itemsize > 8:
         return value.astype("float64").tolist()
     if dtype.names is not None:
-        return _records(value)
+        # NumPy gives a masked record's own records as one missing value when any part of them is.
+        return _records(value.data, value.mask) if is_of(value, "numpy.ma", "MaskedArray") else _records(value, None)
     plain = value.tolist()
     return str(value) if plain is value else plain
 
@@ -159,10 +171,24 @@ def _without_missing(values: Any) -> Any:
     return None if values == "NaT" or values != values else values
 
 
-def _records(value: Any) -> Any:
-    names = value.dtype.names
-    if getattr(value, "ndim", 0) > 1:
-        return [_records(part) for part in value]
-    columns = [value[name] for name in names]
-    columns = [plain_array(column) if hasattr(column, "dtype") else column for column in columns]
-    return [dict(zip(names, row)) for row in zip(*columns)] if getattr(value, "ndim", 0) else dict(zip(names, columns))
+def _records(value: Any, mask: Any) -> Any:
+    """Records as objects. `mask` has the same fields."""
+    names, dimensions = value.dtype.names, getattr(value, "ndim", 0)
+    if dimensions > 1:
+        return [_records(part, None if mask is None else mask[at]) for at, part in enumerate(value)]
+    columns = [_field(value[name], None if mask is None else mask[name]) for name in names]
+    return [dict(zip(names, row)) for row in zip(*columns)] if dimensions else dict(zip(names, columns))
+
+
+def _field(value: Any, mask: Any) -> Any:
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and dtype.names is not None:
+        return _records(value, mask)
+    plain = value if dtype is None else plain_array(value)
+    return plain if mask is None else _without_masked(plain, mask.tolist())
+
+
+def _without_masked(values: Any, mask: Any) -> Any:
+    if isinstance(mask, list):
+        return [_without_masked(value, masked) for value, masked in zip(values, mask)]
+    return None if mask else values

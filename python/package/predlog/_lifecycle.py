@@ -25,19 +25,20 @@ def _close_all() -> None:
 def _before_fork() -> None:
     # The worker's thread would not be there in the child, and SQLite does not survive a fork. So each logger delivers what it has and ends; the
     # next log() opens it again, in the parent and in the child.
-    _native.forking(True, False)
+    _native.forking("begins")
     for logger in list(_loggers):
         logger._before_fork()
+    _native.forking("ready")
 
 
 def _after_fork_in_parent() -> None:
-    _native.forking(False, False)
+    _native.forking("parent")
 
 
 def _after_fork_in_child() -> None:
     for logger in list(_loggers):
         logger._after_fork_in_child()
-    _native.forking(False, True)
+    _native.forking("child")
 
 
 class _Child:

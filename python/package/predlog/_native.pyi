@@ -1,4 +1,4 @@
-from typing import Any, Mapping, final
+from typing import Any, Literal, Mapping, final
 
 from typing_extensions import Self
 
@@ -49,7 +49,10 @@ class Exchange:
         """Logs the exchange, if it is not logged yet."""
 
 class Logger:
-    def __new__(cls, name: str | None, text: str | None, variables: list[tuple[str, str]], strict: bool) -> Self: ...
+    def __new__(
+        cls, name: str | None, text: str | None, variables: list[tuple[str, str]], keywords: str, strict: bool
+    ) -> Self: ...
+    def _open(self) -> None: ...
     def log(
         self,
         model_name: str,
@@ -74,7 +77,8 @@ class Logger:
         Never raises for what it is given (with `strict`: TypeError, UnicodeEncodeError). What has no JSON form is kept as its `str()` and counted
         as `encoded_as_text`: unknown types, generators, ints of more than 64 bits. Where `str()` raises, a text says so. NaN and infinities are
         kept. Lone surrogates are kept as `\\udc80`. What is nested deeper than 64, is cyclic or is larger than `logger.max_record_bytes` becomes
-        its digest. What is no error, such as KeyboardInterrupt, is raised.
+        its digest. A field that is given what it cannot have (a `row_index` past 2**63-1) is metadata of its name, and counted as text. What is no
+        error, such as KeyboardInterrupt, is raised.
         """
     def actuals(
         self,
@@ -101,5 +105,5 @@ class Logger:
     def _before_fork(self) -> None: ...
     def _after_fork_in_child(self) -> None: ...
 
-def forking(under_way: bool, child: bool) -> None: ...
+def forking(step: Literal["begins", "ready", "parent", "child"]) -> None: ...
 def run(arguments: list[str]) -> int: ...

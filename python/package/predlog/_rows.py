@@ -52,15 +52,28 @@ def _slice(values: Any, start: int, length: int) -> Any:
     return plain_array(part) if hasattr(part, "tolist") and hasattr(part, "dtype") else part
 
 
+def _is_per_output(outputs: Any, total: int) -> bool:
+    """Whether it is a list of two-dimensional arrays that each have all rows: what scikit-learn's classifiers of several outputs answer. It has as many
+    elements as there are outputs, be that the number of rows or not.
+    """
+    return isinstance(outputs, list) and len(outputs) > 0 and all(_is_table(part) and len(part) == total for part in outputs)
+
+
+def _is_table(part: Any) -> bool:
+    return getattr(part, "ndim", None) == 2 and hasattr(part, "tolist") and hasattr(part, "dtype")
+
+
 def log_rows(
     logger: Logger, model_name: str, inputs: Any, outputs: Any, names: Any = None, timeout: float = 0.0, **fields: Any
 ) -> int:
     """A record for each row, with its `row_index`; returns how many were accepted. What has no rows is one record."""
     inputs, names = rows_of(inputs, names)
     outputs, _ = rows_of(outputs, None)
-    if names is None:
+    if names is None and getattr(inputs, "ndim", 0) == 1:
         names = getattr(getattr(inputs, "dtype", None), "names", None)  # NumPy's records
     total = count(inputs)
+    if total is not None and _is_per_output(outputs, total):
+        outputs = [list(row) for row in zip(*map(plain_array, outputs))]
     if total is None or outputs is not None and count(outputs) != total:
         return int(bool(logger.log(model_name, inputs, outputs, row_index=0, **fields)))
     try:

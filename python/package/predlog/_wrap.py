@@ -18,16 +18,30 @@ Model = TypeVar("Model")
 _METHODS = ("predict", "predict_proba", "inplace_predict")
 #: What models call the rows, when they are given by name.
 _KEYWORDS = ("X", "data")
+#: What Python looks for in the class alone: the wrapper's has those that the model's has.
+_SPECIAL = ("__len__", "__getitem__", "__iter__", "__contains__", "__bool__")
 
 
 class _Wrapped:
     """Passes everything to the model, and logs what its `predict` methods answer, a record for each row."""
 
+    __slots__ = ("_model", "_logger", "_model_name", "_model_version", "__weakref__")
+    _model: Any
+    _logger: Logger | None
+    _model_name: str
+    _model_version: str | None
+
+    def __new__(cls, model: Any, *_: Any) -> _Wrapped:
+        kind: Any = type(model)
+        return object.__new__(_class_for(kind))
+
     def __init__(self, model: Any, logger: Logger | None, model_name: str, model_version: str | None) -> None:
-        self.__dict__.update(_model=model, _logger=logger, _model_name=model_name, _model_version=model_version)
+        own = {"_model": model, "_logger": logger, "_model_name": model_name, "_model_version": model_version}
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        if "_model" not in self.__dict__:
+        if name in _Wrapped.__slots__:
             raise AttributeError(name)  # Not made yet, but asked what it has: there is no model to ask.
         value = getattr(self._model, name)
         return functools.wraps(value)(functools.partial(self._call, value)) if name in _METHODS else value
@@ -69,12 +83,27 @@ class _Wrapped:
         if logger is None:
             return
         text = None if error is None else repr(error)
-        fields = {"model_version": self._model_version, "request_id": request_id, "latency_ms": latency_ms, "error": text}
+        fields: dict[str, Any] = {"model_version": self._model_version, "request_id": request_id, "latency_ms": latency_ms, "error": text}
         try:
             log_rows(logger, self._model_name, inputs, outputs, _feature_names(self._model), **fields)
         except Exception:
             # Whatever the model takes is its own affair: what does not come apart in rows is one record.
             logger.log(self._model_name, inputs, outputs, **fields)
+
+
+@functools.lru_cache(maxsize=256)
+def _class_for(kind: type) -> type[_Wrapped]:
+    """The wrapper's class for models of the class `kind`: it has a length, or items, where they have."""
+    members: dict[str, Any] = {"__slots__": ()}
+    # scikit-learn finds out by `vars()` whether a model was fitted.
+    members["__dict__"] = property(lambda wrapped: wrapped._model.__dict__)
+    members.update((name, _passing(name)) for name in _SPECIAL if any(name in vars(base) for base in kind.__mro__))
+    return cast("type[_Wrapped]", type(_Wrapped.__name__, (_Wrapped,), members))
+
+
+def _passing(name: str) -> Any:
+    """A method that calls the model's."""
+    return lambda wrapped, *arguments: getattr(wrapped._model, name)(*arguments)
 
 
 def _feature_names(model: Any) -> Any:
@@ -94,6 +123,7 @@ def wrap(model: Model, *, model_name: str | None = None, model_version: str | No
     Inputs are read when the model has answered: what it changes in them is in the records. Copies log by the same logger; pickled (joblib), the model is
     wrapped as before, and logs by the default logger of the process that loads it.
 
-    It is for models of scikit-learn and those with its methods, and for the boosters of LightGBM and XGBoost.
+    It is for models of scikit-learn and those with its methods, and for the boosters of LightGBM and XGBoost. Of a model with several outputs, whose
+    `predict_proba` answers an array for each of them, a record has the row's probabilities of each output.
     """
     return cast(Model, _Wrapped(model, logger, model_name or type(model).__name__, model_version))

@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 AT_ONCE=2
 # They take the longest: begun last, they would be waited for by themselves.
-FIRST='tests/(outage|archive_kill|bucket|connect_worker|kill|nats_kill|spark)\b'
+FIRST='tests/(outage|archive|archive_kill|bucket|spark|connect_sink|kafka|modes)\b'
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
@@ -21,7 +21,7 @@ run_one() {
 
 # Lines such as `Executable unittests src/lib.rs (target/debug/deps/predlog-0123456789abcdef)`.
 cargo test --all-features --no-run |& tee "$logs/built" | grep --line-buffered -v '^ *Executable' >&2 || true
-sed -nE 's/^ *Executable (unittests )?([^ ]+)(\.rs|\/main\.rs) \((.*)\)$/\2 \4/p' "$logs/built" > "$logs/programs"
+sed -nE 's/^ *Executable (unittests )?([^ ]+)\.rs \((.*)\)$/\2 \3/p' "$logs/built" | sed 's/\/main / /' > "$logs/programs"
 test -s "$logs/programs" || exit 1
 
 { grep -E "$FIRST" "$logs/programs"; echo doc; grep -vE "$FIRST" "$logs/programs"; } > "$logs/order"

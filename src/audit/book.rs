@@ -24,7 +24,9 @@ pub(super) struct Book {
 }
 
 /// Records by model and hour, of each range.
-type Ranges = HashMap<(Writer, u64, u64, Writer), Vec<(Place, u64)>>;
+type Ranges = HashMap<Range, Vec<(Place, u64)>>;
+/// Whose records, the first and the last, and who stated them.
+type Range = (Writer, u64, u64, Writer);
 
 fn sum(counts: &[(Place, u64)]) -> u64 {
     counts.iter().map(|(_, rows)| rows).sum()
@@ -176,7 +178,7 @@ impl Book {
 }
 
 /// What a process stated of itself goes first: an adopter may have stated the same again, from what was left.
-fn in_order(ranges: &mut Ranges) -> Vec<((Writer, u64, u64, Writer), Vec<(Place, u64)>)> {
+fn in_order(ranges: &mut Ranges) -> Vec<(Range, Vec<(Place, u64)>)> {
     let mut ranges: Vec<_> = std::mem::take(ranges).into_iter().collect();
     ranges.sort_unstable_by_key(|((about, first, _, by), _)| (*about, by.lane() == ADOPTED_LANE, *first));
     ranges

@@ -110,7 +110,6 @@ def held(store: Store) -> list[str]:
     return [link for link in links if f"{store.dir}/writers/" in link]
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="the system does not tell which files are open")
 def test_a_fork_waits_for_a_logger_that_another_thread_closes(store: Store) -> None:
     logger = store.logger(sqlite={"busy_timeout": "100ms"})
     assert logger.log("m", 0, None) and logger.flush()

@@ -1,6 +1,7 @@
 //! The thread between the lanes and the sink.
 
 mod ending;
+mod failure;
 mod flush;
 mod lost;
 mod replay;
@@ -9,12 +10,12 @@ use super::backlog::{Backlog, Frame};
 use super::home::Home;
 use super::ledger::Ledger;
 use super::pace::Pace;
-use super::{Cause, Durability, Report, Shared};
+use super::{Durability, Report, Shared};
 use crate::batch::{Batch, BatchSettings, Batcher, Chunk, Origin};
 use crate::clock::Now;
 use crate::lane::{BUFFERS, Taken};
 use crate::ledger::Entries;
-use crate::sink::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
+use crate::sink::{Kept, Maintained, Sink, SinkError};
 use crate::spool::Spool;
 use flush::Flush;
 use lost::Lost;
@@ -437,44 +438,6 @@ impl Worker {
     fn window_is_full(&self) -> bool {
         let live = self.in_flight.iter().filter(|batch| matches!(batch.what, What::Live(_))).count();
         live >= if self.spool.is_some() { BUFFERS - 2 } else { BUFFERS - 1 }
-    }
-
-    fn failed(&mut self, error: SinkError, now: Now) {
-        self.shared.stats.sink_failures.fetch_add(1, Ordering::Relaxed);
-        self.shared.stats.sink_up.store(0, Ordering::Release);
-        let cause = if error.kind == SinkErrorKind::NoSpace { Cause::NO_SPACE } else { Cause::SINK };
-        self.shared.cause.store(cause, Ordering::Relaxed);
-        if self.down.is_none() {
-            tracing::error!(%error, retry_in = ?self.retry_wait, "predictions cannot be stored now; they are kept and tried again");
-        }
-        self.shared.control.set_problem(Some(error.to_string()));
-        self.down = Some(error);
-        self.retry_at = now.monotonic + self.retry_wait;
-        self.retry_wait = (self.retry_wait * 2).min(RETRY_MAX);
-    }
-
-    /// The spool's failure says nothing of a sink that is down, and must not put off its next try.
-    fn spool_failed(&mut self, error: SinkError, now: Now) {
-        if self.down.is_none() {
-            return self.failed(error, now);
-        }
-        self.shared.stats.sink_failures.fetch_add(1, Ordering::Relaxed);
-        if error.kind == SinkErrorKind::NoSpace {
-            self.shared.cause.store(Cause::NO_SPACE, Ordering::Relaxed);
-        }
-        self.shared.control.set_problem(Some(error.to_string()));
-    }
-
-    fn recovered(&mut self, now: Now) {
-        if self.down.take().is_some() {
-            tracing::info!("predictions are stored again");
-            self.shared.stats.sink_up.store(1, Ordering::Release);
-            self.shared.cause.store(Cause::LOAD, Ordering::Relaxed);
-            self.shared.control.set_problem(None);
-            self.retry_wait = RETRY_MIN;
-            self.retry_at = now.monotonic;
-            self.pace.restart(now.monotonic);
-        }
     }
 
     /// What time asks of the sink.

@@ -6,6 +6,7 @@ pub mod archive;
 #[cfg(feature = "cli")]
 pub mod audit;
 pub mod batch;
+mod checksum;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;

@@ -21,9 +21,10 @@ const NOBODY: u32 = 65_534;
 
 type Case = fn(&Path);
 
-const CASES: [(&str, bool, Case); 6] = [
-    ("sqlite-full", true, |dir| full(dir, Store::Sqlite)),
-    ("parquet-full", true, |dir| full(dir, Store::Parquet)),
+const CASES: [(&str, bool, Case); 7] = [
+    ("sqlite-full", true, |dir| full(dir, &config(dir, Store::Sqlite), Caller::default())),
+    ("parquet-full", true, |dir| full(dir, &config(dir, Store::Parquet), Caller::default())),
+    ("parquet-full-raw", true, |dir| full(dir, &raw(dir), Caller { text_bytes: 40_000, ..Caller::default() })),
     ("sqlite-readonly", false, |dir| readonly(dir, Store::Sqlite)),
     ("parquet-readonly", false, |dir| readonly(dir, Store::Parquet)),
     ("sqlite-locked", false, locked),
@@ -86,13 +87,23 @@ fn config(dir: &Path, store: Store) -> Config {
     config
 }
 
+/// Parquet, with batches so large that segments are not compressed.
+fn raw(dir: &Path) -> Config {
+    let mut config = config(dir, Store::Parquet);
+    config.logger.queue_bytes = ByteSize::mib(64);
+    config.logger.lanes = Some(2);
+    config.batch.max_age = Duration::from_millis(100);
+    config.rotation.max_rows = 500;
+    config
+}
+
 fn open(dir: &Path, store: Store) -> (Logger, Guard) {
     Logger::open(&config(dir, store)).expect("the logger opens")
 }
 
 /// Numbered records, and how long the calls took.
-#[derive(Default)]
 struct Caller {
+    text_bytes: usize,
     next: u64,
     accepted: BTreeSet<u64>,
     /// By the reason that the call itself gave.
@@ -100,11 +111,17 @@ struct Caller {
     nanos: Vec<u64>,
 }
 
+impl Default for Caller {
+    fn default() -> Self {
+        Caller { text_bytes: 300, next: 0, accepted: BTreeSet::new(), dropped: BTreeMap::new(), nanos: Vec::new() }
+    }
+}
+
 impl Caller {
     /// About 5,000 records a second for 20 ms.
     fn log(&mut self, logger: &Logger) {
         for _ in 0..100 {
-            let inputs = serde_json::json!({"n": self.next, "text": "x".repeat(300)});
+            let inputs = serde_json::json!({"n": self.next, "text": "x".repeat(self.text_bytes)});
             let start = Instant::now();
             let outcome = logger.log_parts("wine", "1", &inputs, &0.5);
             self.nanos.push(start.elapsed().as_nanos() as u64);
@@ -176,11 +193,12 @@ fn dropped(logger: &Logger, reason: &str) -> u64 {
     logger.snapshot().dropped.iter().find(|(name, _)| *name == reason).map_or(0, |(_, count)| *count)
 }
 
-fn full(dir: &Path, store: Store) {
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"]).arg(dir).status().expect("mount starts");
+fn full(dir: &Path, config: &Config, mut caller: Caller) {
+    // Room for the lanes, and for what the test itself keeps there.
+    let size = format!("size={}m", config.logger.queue_bytes.as_u64() / (1 << 20) + 44);
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir).status().expect("mount starts");
     assert!(mounted.success(), "cannot mount a tmpfs");
-    let (logger, guard) = open(dir, store);
-    let mut caller = Caller::default();
+    let (logger, guard) = Logger::open(config).expect("the logger opens");
     caller.log(&logger);
     assert!(logger.flush(LONG));
 
@@ -191,12 +209,12 @@ fn full(dir: &Path, store: Store) {
     caller.log_until(&logger, "drops are counted as no_space", |logger| dropped(logger, "no_space") > 1_000);
     let problem = problem(&logger, dir);
     assert!(problem.to_lowercase().contains("space") || problem.contains("full"), "{problem}");
-    caller.print_latency(&format!("{store:?}, disk full"));
+    caller.print_latency(&format!("{:?}, {} bytes a record, disk full", config.direct.store, caller.text_bytes));
 
     std::fs::remove_file(filler).expect("removed");
     caller.log_until(&logger, "it recovers", |logger| logger.health().is_ok());
     caller.log(&logger);
-    caller.check(dir, store, &logger, guard);
+    caller.check(dir, config.direct.store, &logger, guard);
 }
 
 /// Files that are open stay writable; new ones cannot be made. SQLite has all of its files open, so its database is locked as well: the spool, where

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 const KILLS: u64 = 30;
 const RATE: u64 = 50_000;
+/// More than the parquet store compresses on the way to its files.
+const FAST: u64 = 300_000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -21,19 +23,27 @@ fn main() {
         Some("--list") => return,
         _ => {}
     }
-    for case in [Case::Sqlite, Case::Parquet, Case::Both] {
+    for case in [Case::Sqlite, Case::Parquet, Case::Raw, Case::Both] {
         kills(case);
         println!("test {case:?}: every accepted record is stored once after {KILLS} kills ... ok");
     }
-    println!("3 passed, 0 failed");
+    println!("4 passed, 0 failed");
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Case {
     Sqlite,
     Parquet,
+    /// The same, with batches so large that segments are not compressed.
+    Raw,
     /// SQLite, and Parquet by `[[sinks]]`.
     Both,
+}
+
+impl Case {
+    fn is_parquet(self) -> bool {
+        matches!(self, Case::Parquet | Case::Raw)
+    }
 }
 
 /// The directory of the fan-out's other sink.
@@ -45,11 +55,15 @@ fn config(dir: &Path, case: Case) -> Config {
         config.sinks = Config::from_toml("[[sinks]]\ntype = \"parquet\"").expect("a configuration").sinks;
     }
     config.direct.dir = dir.to_owned();
-    config.direct.store = if case == Case::Parquet { Store::Parquet } else { Store::Sqlite };
+    config.direct.store = if case.is_parquet() { Store::Parquet } else { Store::Sqlite };
     // Small enough that segments are sealed, and lanes swapped, many times within a child's short life.
     config.rotation.max_rows = 3_000;
     config.batch.max_age = Duration::from_millis(10);
     config.ledger.every = Duration::from_millis(20);
+    if case == Case::Raw {
+        config.rotation.max_rows = 100_000;
+        config.batch.max_age = Duration::from_millis(50);
+    }
     config
 }
 
@@ -57,25 +71,29 @@ fn child(arguments: &[String]) {
     let case = match &*arguments[3] {
         "Sqlite" => Case::Sqlite,
         "Parquet" => Case::Parquet,
+        "Raw" => Case::Raw,
         _ => Case::Both,
     };
     let first = arguments[5].parse().expect("a number");
-    crash::log_until_killed(&config(Path::new(&arguments[2]), case), RATE, Path::new(&arguments[4]), first);
+    let rate = if case == Case::Raw { FAST } else { RATE };
+    crash::log_until_killed(&config(Path::new(&arguments[2]), case), rate, Path::new(&arguments[4]), first);
 }
 
 fn kills(case: Case) {
     let work = tempfile::tempdir().expect("a temporary directory");
     let dir = work.path().join("data");
-    let mut noted = Vec::new();
+    let (mut noted, mut raw) = (Vec::new(), 0);
     for kill in 0..KILLS {
         let (seen, first) = (work.path().join(format!("seen-{kill}")), kill * crash::PER_CHILD);
         let this = std::env::current_exe().expect("this program");
         let mut child = Command::new(this);
         child.arg("child").arg(&dir).arg(format!("{case:?}")).arg(&seen).arg(first.to_string());
         noted.push(crash::kill_at_random(child.spawn().expect("the child starts"), seen, first, Duration::from_millis(300)));
+        raw += usize::from(left_raw(&dir));
     }
+    assert_eq!(raw > 0, case == Case::Raw, "{case:?}: raw segments were left by {raw} of {KILLS} children");
     crash::drain(&config(&dir, case), || ());
-    let rows = if case == Case::Parquet { stored::parquet(&dir) } else { stored::sqlite(&dir) };
+    let rows = if case.is_parquet() { stored::parquet(&dir) } else { stored::sqlite(&dir) };
     crash::assert_stored(&format!("{case:?}"), &rows, &noted, KILLS as usize * 1_000);
     #[cfg(feature = "cli")]
     audited(&dir, rows.len() as u64);
@@ -87,6 +105,14 @@ fn kills(case: Case) {
         #[cfg(feature = "cli")]
         audited(&other, rows.len() as u64);
     }
+}
+
+/// Whether a killed child has left a segment whose lines can be read as they are.
+fn left_raw(dir: &Path) -> bool {
+    let segments = stored::files(&dir.join("writers")).into_iter().filter(|path| path.to_string_lossy().ends_with(".ndjson.zst"));
+    // The next start may be taking them over.
+    let texts = segments.filter_map(|path| std::fs::read(path).ok());
+    texts.into_iter().any(|text| text.windows(11).filter(|part| part == b"\"timestamp\"").count() > 1_000)
 }
 
 /// The ledger says the same, whatever the kills cut short.

@@ -1,4 +1,4 @@
-"""The servers of `servers.py`: Flask and FastAPI, each with the logging that the variable LOGGING names."""
+"""The servers of `servers.py`: Flask and FastAPI, each with the logging that the variable LOGGING names, and a route `/plain` that logs nothing."""
 
 from __future__ import annotations
 
@@ -66,6 +66,11 @@ if LOGGING == "predlog-middleware" and os.environ.get("FRAMEWORK") == "flask":
     PredictionLog(flask_app, routes=ROUTES, model_version="1")
 
 
+@flask_app.post("/plain")
+def flask_plain() -> dict[str, float]:
+    return score(request.get_json())
+
+
 @flask_app.post("/predict")
 def flask_predict() -> dict[str, float]:
     inputs = request.get_json()
@@ -95,6 +100,11 @@ if LOGGING == "predlog-middleware" and os.environ.get("FRAMEWORK") == "fastapi":
 
     predlog.init()
     fastapi_app.add_middleware(PredictionLogMiddleware, routes=ROUTES, model_version="1")
+
+
+@fastapi_app.post("/plain")
+async def fastapi_plain(inputs: dict[str, float]) -> dict[str, float]:
+    return score(inputs)
 
 
 @fastapi_app.post("/predict")

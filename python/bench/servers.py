@@ -1,10 +1,13 @@
 """Requests a second and p99 of a Flask and a FastAPI server: without logging, with predlog, and with Kafka's clients.
 
 Starts a broker of its own (see tests/kafka_broker.py). All servers of a framework are up at the same time and get load in turns of a second, in an order that
-changes with each pass, each turn between two of the server without logging: a share is of the mean of those two, and the figures are medians of all passes.
-`predlog` is a call of `log()` to SQLite in the handler, `-middleware` the extension or middleware in its place, `-kafka` the call to Kafka, and `-away` the
-same with no broker there. CPU is that of the server's processes alone, by request; of predlog's own threads it is given apart.
-PASSES, SECONDS (of a turn), FRAMEWORKS and CONTENDERS (names with blanks between) are variables of the environment.
+changes with each pass. A share is that of the mean of the turns before and after, which have no logging:
+- "of none": those of another server, which has nothing to do with logging. Two such servers, of the same code, differ by 3 %, for as long as they run (where
+  their memory lies, which seed their hashes have): so all servers are started anew every few passes.
+- "of its own": those of the route `/plain` of the same server, which logs nothing.
+Figures are medians of all passes. `predlog` is a call of `log()` to SQLite in the handler, `-middleware` the extension or middleware in its place, `-kafka` the
+call to Kafka, and `-away` the same with no broker there. CPU is that of the server's processes alone, by request; of predlog's own threads it is given apart.
+PASSES, PASSES_A_START, SECONDS (of a turn), FRAMEWORKS and CONTENDERS (names with blanks between) are variables of the environment.
 """
 
 from __future__ import annotations
@@ -28,10 +31,11 @@ from typing import Any, NamedTuple
 from peers import HERE, INPUTS, broker, create_topic
 
 PASSES = int(os.environ.get("PASSES", "20"))
+PASSES_A_START = int(os.environ.get("PASSES_A_START", "4"))
 SECONDS = float(os.environ.get("SECONDS", "1"))
 CLIENTS = 4
 BODY = json.dumps(INPUTS).encode()
-REQUEST = b"POST /predict HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
+REQUEST = b"POST /%s HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
 CONTENDERS = {
     "flask": ["predlog", "predlog-middleware", "predlog-kafka", "predlog-away", "confluent-kafka", "kafka-python"],
     "fastapi": ["predlog", "predlog-middleware", "predlog-kafka", "predlog-away", "confluent-kafka", "aiokafka"],
@@ -44,13 +48,14 @@ COMMANDS = {
 }
 
 
-def client(port: int, until: float) -> list[float]:
+def client(port: int, route: bytes, until: float) -> list[float]:
     """Times of requests on one connection, in seconds. What a client does itself is kept small: the cores are the servers'."""
-    times = []
+    times: list[float] = []
+    request = REQUEST % (route, len(BODY), BODY)
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         while not times or time.time() < until:
             start = time.perf_counter()
-            connection.sendall(REQUEST)
+            connection.sendall(request)
             answer = connection.recv(65_536)
             while len(answer) < (length := _length(answer)):
                 part = connection.recv(65_536)
@@ -74,6 +79,11 @@ class Turn(NamedTuple):
     cpu: float
     own: float
 
+    def beside(self, before: Turn, after: Turn) -> tuple[float, float, float]:
+        """Its share of their rate and of their p99, and how much more CPU it took."""
+        rate, p99, cpu = ((one + other) / 2 for one, other in zip(before[:3], after[:3]))
+        return self.rate / rate, self.p99 / p99, self.cpu - cpu
+
 
 class Server:
     """One server with one kind of logging."""
@@ -91,11 +101,11 @@ class Server:
         while socket.socket().connect_ex(("127.0.0.1", self.port)) != 0:
             assert self.process.poll() is None and time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.05)
-        client(self.port, time.time() + 0.5)
+        client(self.port, b"predict", time.time() + 0.5)
 
-    def turn(self, pool: Any) -> Turn:
+    def turn(self, pool: Any, route: bytes = b"predict") -> Turn:
         before = self._cpu()
-        measured = pool.starmap(client, [(self.port, time.time() + SECONDS)] * CLIENTS, 1)
+        measured = pool.starmap(client, [(self.port, route, time.time() + SECONDS)] * CLIENTS, 1)
         cpu = [after - first for after, first in zip(self._cpu(), before)]
         times = sorted(sum(measured, []))
         return Turn(sum(len(own) / sum(own) for own in measured), times[int(len(times) * 0.99)] * 1e3, *(ns / 1e3 / len(times) for ns in cpu))
@@ -130,24 +140,32 @@ def servers(framework: str, brokers: str, directory: str, names: list[str]) -> I
 
 def measure(framework: str, contenders: list[str], brokers: str, directory: str) -> None:
     turns: dict[str, list[tuple[float, ...]]] = {name: [] for name in ("none", *contenders)}
-    with servers(framework, brokers, directory, list(turns)) as started, multiprocessing.get_context("spawn").Pool(CLIENTS) as pool:
-        for server in started.values():
-            server.turn(pool)
-        for _ in range(PASSES):
-            before = started["none"].turn(pool)
-            for name in random.sample(contenders, len(contenders)):
-                turn, after = started[name].turn(pool), started["none"].turn(pool)
-                base = [(one + other) / 2 for one, other in zip(before, after)]
-                turns[name].append((*turn, turn.rate / base[0], turn.p99 / base[1], turn.cpu - base[2]))
-                turns["none"].append((*after, after.rate / before.rate, after.p99 / before.p99, after.cpu - before.cpu))
-                before = after
+    with multiprocessing.get_context("spawn").Pool(CLIENTS) as pool:
+        for first in range(0, PASSES, PASSES_A_START):
+            with servers(framework, brokers, f"{directory}/{first}", list(turns)) as started:
+                for server in started.values():
+                    server.turn(pool)
+                for _ in range(first, min(first + PASSES_A_START, PASSES)):
+                    run_pass(started, random.sample(contenders, len(contenders)), pool, turns)
     for name, measured in turns.items():
-        rate, p99, cpu, own, share, p99_share, more = (statistics.median(column) for column in zip(*measured))
+        rate, p99, cpu, own, share, p99_share, more, own_share, own_p99_share, own_more = (statistics.median(column) for column in zip(*measured))
         print(
-            f"{framework:8} {name:18} {rate:7.0f} requests/s  {share:6.1%} of none  p99 {p99:5.2f} ms  {p99_share:6.1%} of none"
-            f"  CPU {cpu:5.0f} us  {more:+6.1f} us, predlog's threads {own:5.1f} us",
+            f"{framework:8} {name:18} {rate:7.0f} requests/s  p99 {p99:5.2f} ms  CPU {cpu:5.0f} us, predlog's threads {own:5.1f} us"
+            f"  of none {share:6.1%}, p99 {p99_share:6.1%}, CPU {more:+6.1f} us"
+            f"  of its own {own_share:6.1%}, p99 {own_p99_share:6.1%}, CPU {own_more:+6.1f} us",
             flush=True,
         )
+
+
+def run_pass(started: dict[str, Server], contenders: list[str], pool: Any, turns: dict[str, list[tuple[float, ...]]]) -> None:
+    none, base = started["none"], started["none"].turn(pool)
+    for name in contenders:
+        server = started[name]
+        before, turn, after = server.turn(pool, b"plain"), server.turn(pool), server.turn(pool, b"plain")
+        next_base = none.turn(pool)
+        turns[name].append((*turn, *turn.beside(base, next_base), *turn.beside(before, after)))
+        turns["none"].append((*next_base, *next_base.beside(base, base), *next_base.beside(base, base)))
+        base = next_base
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyString};
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 use std::time::{Duration, Instant};
 
 /// Larger bodies are not kept in memory to be logged.
@@ -64,7 +64,7 @@ impl Exchange {
         }
     }
 
-    /// A message that it has sent. True when the request can be logged now: an exception is not to be expected any more.
+    /// A message that it sends. True when the request can be logged once it is sent: an exception is not to be expected any more.
     fn sent(&self, message: &Bound<'_, PyAny>) -> bool {
         if is_type(message, "http.response.body") {
             let more = get(message, intern!(message.py(), "more_body")).is_some_and(|more| more.is_truthy().unwrap_or(true));
@@ -138,8 +138,10 @@ impl Exchange {
 impl Seen {
     /// Of two routes that fit a path, the application knows which one it took.
     fn is_of_another(scope: &Bound<'_, PyAny>, route: &str) -> bool {
-        let taken = get(scope, intern!(scope.py(), "route")).and_then(|route| route.getattr("path").ok());
-        taken.and_then(|path| path.extract::<String>().ok()).is_some_and(|path| differ(route, &path))
+        let py = scope.py();
+        let taken = get(scope, intern!(py, "route")).and_then(|route| route.getattr(intern!(py, "path")).ok());
+        let taken = taken.as_ref().and_then(|path| path.cast::<PyString>().ok()?.to_str().ok());
+        taken.is_some_and(|path| path != route && differ(route, path))
     }
 
     /// The JSON body, or else the query.
@@ -197,13 +199,23 @@ impl Headers {
     fn read(headers: &Bound<'_, PyAny>) -> Self {
         let mut read = Headers::default();
         for pair in headers.try_iter().into_iter().flatten().map_while(Result::ok) {
-            let (Ok(name), Ok(value)) = (pair.get_item(0), pair.get_item(1)) else { continue };
-            let (Ok(name), Ok(value)) = (name.cast::<PyBytes>(), value.cast::<PyBytes>()) else { continue };
-            if let Some(slot) = read.slot(name.as_bytes()) {
-                *slot = Some(value.as_bytes().to_vec());
+            if let Ok(pair) = pair.cast::<PyTuple>() {
+                // What servers and frameworks have them in.
+                if let (Ok(name), Ok(value)) = (pair.get_borrowed_item(0), pair.get_borrowed_item(1)) {
+                    read.add(&name, &value);
+                }
+            } else if let (Ok(name), Ok(value)) = (pair.get_item(0), pair.get_item(1)) {
+                read.add(&name, &value);
             }
         }
         read
+    }
+
+    fn add(&mut self, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) {
+        let (Ok(name), Ok(value)) = (name.cast::<PyBytes>(), value.cast::<PyBytes>()) else { return };
+        if let Some(slot) = self.slot(name.as_bytes()) {
+            *slot = Some(value.as_bytes().to_vec());
+        }
     }
 
     fn slot(&mut self, name: &[u8]) -> Option<&mut Option<Vec<u8>>> {

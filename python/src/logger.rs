@@ -185,7 +185,8 @@ impl Logger {
         given: &Given<'_, 'py>,
     ) -> PyResult<predlog::Outcome> {
         let context = Context::new(converter(py)?, self.strict);
-        let fields = Fields::read(given, &context)?;
+        let mut fields = Fields::default();
+        fields.fill(given, &context)?;
         let inputs = Value { object: inputs, context: &context };
         let outputs = outputs.map(|object| Value { object, context: &context });
         self.push(py, fields.prediction(&inputs, &outputs, &fields.metadata()), &context)

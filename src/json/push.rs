@@ -19,6 +19,49 @@ pub(crate) fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// Appends a finite float by its shortest digits, which are made where they are to stand.
+#[inline]
+pub(crate) fn push_float<F: zmij::Float>(out: &mut Vec<u8>, value: F) {
+    const { assert!(align_of::<zmij::Buffer>() == 1) };
+    out.reserve(size_of::<zmij::Buffer>());
+    let len = out.len();
+    // SAFETY: there is room for a buffer behind `len`, at any address, and it is a buffer once it is written; the digits are bytes of it, and no more count
+    // than those.
+    unsafe {
+        let place = out.as_mut_ptr().add(len);
+        let buffer = place.cast::<zmij::Buffer>();
+        buffer.write(zmij::Buffer::new());
+        let digits = (*buffer).format_finite(value);
+        let (from, count) = (digits.as_ptr(), digits.len());
+        if from != place.cast_const() {
+            std::ptr::copy(from, place, count);
+        }
+        out.set_len(len + count);
+    }
+}
+
+/// Appends the key `json`, which has its quotes, with a comma before it where asked for, and a colon.
+#[inline]
+pub(crate) fn push_key(out: &mut Vec<u8>, comma: bool, json: &[u8]) {
+    if json.len() > SHORT {
+        out.extend_from_slice(if comma { b"," } else { b"" });
+        out.extend_from_slice(json);
+        return out.push(b':');
+    }
+    out.reserve(SHORT + 2);
+    let len = out.len();
+    // SAFETY: there is room for SHORT + 2 bytes behind `len`, and `json` has at most SHORT. The length is set to what was written, also where a comma was
+    // that does not count.
+    unsafe {
+        let start = out.as_mut_ptr().add(len);
+        start.write(b',');
+        let key = start.add(usize::from(comma));
+        copy(json, key, |_| {});
+        key.add(json.len()).write(b':');
+        out.set_len(len + usize::from(comma) + json.len() + 1);
+    }
+}
+
 /// Appends `"text"` with a comma before it and a colon behind it, where asked for; `false`, and nothing, when the text is not short or has a byte that
 /// JSON escapes.
 #[inline]
@@ -114,6 +157,11 @@ mod tests {
             let mut out = b"x".to_vec();
             push_short(&mut out, &text[..len]);
             assert_eq!(out, [b"x", &text[..len]].concat());
+            for (comma, before) in [(false, "x"), (true, "x,")] {
+                let mut out = b"x".to_vec();
+                push_key(&mut out, comma, &text[..len]);
+                assert_eq!(out, [before.as_bytes(), &text[..len], b":"].concat());
+            }
             for (comma, colon) in [(false, false), (true, false), (false, true), (true, true)] {
                 let mut out = b"x".to_vec();
                 assert_eq!(push_quoted(&mut out, comma, &text[..len], colon), len <= SHORT);
@@ -130,5 +178,19 @@ mod tests {
                 assert_eq!(push_quoted(&mut out, true, &text, true), len <= SHORT, "{text:?}");
             }
         }
+    }
+
+    #[test]
+    fn floats_are_appended_by_their_shortest_digits() {
+        for value in
+            [0.0, -0.0, 0.1, 7.4, -1e-300, 1e300, f64::MAX, f64::MIN_POSITIVE, 4.609999999999999, 1.0 / 3.0, 123_456_789.0]
+        {
+            let mut out = b"x".to_vec();
+            push_float(&mut out, value);
+            assert_eq!(out, [b"x", zmij::Buffer::new().format_finite(value).as_bytes()].concat());
+        }
+        let mut out = Vec::new();
+        push_float(&mut out, 0.1f32);
+        assert_eq!(out, b"0.1");
     }
 }

@@ -5,7 +5,7 @@
 mod keys;
 
 use super::escape::{write_escaped, write_key, write_str};
-use super::push::push_short;
+use super::push::{push_float, push_short};
 use super::scan::{Shape, minify};
 pub(crate) use keys::KEY;
 use keys::{MapKey, RawText};
@@ -213,7 +213,9 @@ macro_rules! floats {
         #[inline]
         fn $method(self, value: $type) -> Result<(), EncodeError> {
             if value.is_finite() {
-                self.number(zmij::Buffer::new().format_finite(value).as_bytes())
+                push_float(self.out, value);
+                self.check();
+                Ok(())
             } else if value.is_nan() {
                 self.number(b"\"NaN\"")
             } else if value > 0.0 {
@@ -452,9 +454,7 @@ impl Compound<'_, '_> {
                 self.encoder.leave(token.as_bytes()[0]);
             }
             "key" => {
-                self.comma();
-                value.serialize(MapKey { encoder: self.encoder, is_json: false })?;
-                self.encoder.out.push(b':');
+                value.serialize(MapKey { encoder: self.encoder, first: self.first, is_json: false })?;
                 // No comma before its value.
                 self.first = true;
             }
@@ -519,13 +519,12 @@ impl ser::SerializeMap for Compound<'_, '_> {
 
     #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
-        self.comma();
-        key.serialize(MapKey { encoder: self.encoder, is_json: false })
+        let first = std::mem::take(&mut self.first);
+        key.serialize(MapKey { encoder: self.encoder, first, is_json: false })
     }
 
     #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        self.encoder.out.push(b':');
         value.serialize(&mut *self.encoder)
     }
 

@@ -1,7 +1,7 @@
 //! The two places where only text may stand: a map's key, and inside a `RawValue`.
 
-use super::super::escape::write_str;
-use super::super::push::push_short;
+use super::super::escape::write_key;
+use super::super::push::push_key;
 use super::{EncodeError, Encoder};
 use serde::ser::{self, Serialize};
 
@@ -41,9 +41,11 @@ macro_rules! refuse {
     };
 }
 
-/// A map's key: strings as they are, numbers and bools as their text (as serde_json does), nothing else.
+/// A map's key, with the colon behind it: strings as they are, numbers and bools as their text (as serde_json does), nothing else.
 pub(super) struct MapKey<'e, 'a> {
     pub(super) encoder: &'e mut Encoder<'a>,
+    /// No comma stands before it.
+    pub(super) first: bool,
     /// The string is JSON already, as a [`Key`](crate::record::Key) has it.
     pub(super) is_json: bool,
 }
@@ -51,7 +53,7 @@ pub(super) struct MapKey<'e, 'a> {
 macro_rules! number_keys {
     ($($method:ident: $type:ty),*) => {$(
         fn $method(self, value: $type) -> Result<(), EncodeError> {
-            write_str(self.encoder.out, &value.to_string());
+            write_key(self.encoder.out, self.first, &value.to_string());
             Ok(())
         }
     )*};
@@ -68,9 +70,9 @@ impl ser::Serializer for MapKey<'_, '_> {
     #[inline]
     fn serialize_str(self, value: &str) -> Result<(), EncodeError> {
         if self.is_json {
-            push_short(self.encoder.out, value.as_bytes());
+            push_key(self.encoder.out, !self.first, value.as_bytes());
         } else {
-            write_str(self.encoder.out, value);
+            write_key(self.encoder.out, self.first, value);
         }
         self.encoder.check();
         Ok(())

@@ -8,6 +8,7 @@ mod memory;
 pub(crate) mod recover;
 
 use crate::batch::{Chunk, FRAME_HEADER};
+use crate::checksum::crc32c_append;
 use crate::record::{WRITER_LEN, Writer};
 use memory::Memory;
 use parking_lot::{Mutex, MutexGuard};
@@ -314,7 +315,7 @@ impl State {
 /// The checksum of a line in a buffer's `epoch`-th use.
 #[inline]
 fn checksum(epoch: u64, line: &[u8]) -> u32 {
-    crc32c::crc32c_append(epoch as u32, line)
+    crc32c_append(epoch as u32, line)
 }
 
 /// A small number for each thread, so that threads spread over the lanes.

@@ -3,7 +3,7 @@
 use super::{MAX_ACTUALS_MODEL_NAME_BYTES, MAX_ID_BYTES, MAX_MODEL_NAME_BYTES, MAX_TEXT_BYTES, Prediction};
 use crate::clock::{TIMESTAMP_LEN, Timestamp};
 use crate::json::escape::write_str;
-use crate::json::push::push_short;
+use crate::json::push::{push_float, push_short};
 use crate::json::ser::{EncodeError, Encoded, replace_by_digest, to_json};
 use crate::ledger::LEDGER_MODEL;
 use serde::Serialize;
@@ -212,7 +212,7 @@ fn optional_float(out: &mut Vec<u8>, key: &[u8], value: Option<f64>) {
 #[inline]
 pub(crate) fn float(out: &mut Vec<u8>, value: f64) {
     if value.is_finite() {
-        push_short(out, zmij::Buffer::new().format_finite(value).as_bytes());
+        push_float(out, value);
     } else {
         out.extend_from_slice(if value.is_nan() {
             b"\"NaN\"".as_slice()

@@ -8,6 +8,7 @@
 //! rows u32, first seq u64, last seq u64), and crc32c u32 of all before it and of the zstd frame behind it.
 
 use crate::batch::Chunk;
+use crate::checksum::{crc32c, crc32c_append};
 use crate::record::Writer;
 use std::io;
 use uuid::Uuid;
@@ -249,7 +250,7 @@ fn write_header(header: &mut [u8], meta: &FrameMeta, body: &[u8]) {
         put(&run.last.to_le_bytes());
     }
     let end = header.len() - 4;
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&header[..end]), body);
+    let crc = crc32c_append(crc32c(&header[..end]), body);
     header[end..].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -287,7 +288,7 @@ pub(crate) fn parse(bytes: &[u8], offset: u64) -> Parsed {
         _ => return Parsed::Damaged,
     };
     let Some(body) = bytes.get(header_bytes..header_bytes + meta.compressed_bytes as usize) else { return Parsed::Torn };
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..header_bytes - 4]), body);
+    let crc = crc32c_append(crc32c(&bytes[..header_bytes - 4]), body);
     if crc == u32_at(header_bytes - 4) { Parsed::Frame(meta) } else { Parsed::Damaged }
 }
 

@@ -36,7 +36,7 @@ class Exchange:
     def received(self, message: Mapping[str, Any]) -> None:
         """A message that the application has received."""
     def sent(self, message: Mapping[str, Any]) -> bool:
-        """A message that it has sent. True when the request can be logged now."""
+        """A message that it sends. True when the request can be logged once it is sent."""
     def log(
         self,
         logger: Logger,

@@ -114,10 +114,15 @@ class _Watched:
         self._exchange.received(message)
         return message
 
-    async def send(self, message: Message) -> None:
-        await self._send(message)
+    def send(self, message: Message) -> Awaitable[None]:
+        # A coroutine is made for the last message only.
         if self._exchange.sent(message):
-            self.log(None)
+            return self._send_last(message)
+        return self._send(message)
+
+    async def _send_last(self, message: Message) -> None:
+        await self._send(message)
+        self.log(None)
 
     def log(self, error: BaseException | None) -> None:
         """Logs the exchange, if it is not logged yet."""

@@ -195,6 +195,8 @@ impl Messages {
 
     pub(super) fn topic_of(&mut self, line: &[u8], producer: &Arc<Producer>, topics: &dyn Topics) -> Result<usize, String> {
         let model = match self.template.fixed() {
+            // It is asked for each record.
+            Some(_) if !self.topics.is_empty() => return Ok(0),
             Some(_) => &[][..],
             None => raw_model_name(line).ok_or("a line is not one that log() made")?,
         };

@@ -76,7 +76,9 @@ fn has_form(text: &[u8]) -> bool {
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let micros = match time.duration_since(UNIX_EPOCH) {
-            Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
+            // In 64 bits, where `as_micros` takes 128.
+            Ok(after) => i64::try_from(after.as_secs())
+                .map_or(i64::MAX, |seconds| seconds.saturating_mul(1_000_000).saturating_add(i64::from(after.subsec_micros()))),
             Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros),
         };
         Timestamp::from_micros(micros)
@@ -89,9 +91,20 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// The numbers from 0 to 99 as two digits: a record's time has ten of them.
+const TWO_DIGITS: [[u8; 2]; 100] = {
+    let mut digits = [[0; 2]; 100];
+    let mut value = 0;
+    while value < 100 {
+        digits[value] = [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8];
+        value += 1;
+    }
+    digits
+};
+
+#[inline]
 fn put2(text: &mut [u8; TIMESTAMP_LEN], at: usize, value: u32) {
-    text[at] = b'0' + (value / 10) as u8;
-    text[at + 1] = b'0' + (value % 10) as u8;
+    [text[at], text[at + 1]] = TWO_DIGITS[value as usize];
 }
 
 /// Days since 1970 to (year, month, day): Howard Hinnant's `civil_from_days`, for the years that [`Timestamp`] allows.

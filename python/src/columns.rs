@@ -25,23 +25,10 @@ pub(crate) enum Column {
     Object(Vec<(Key, Column)>, Option<NullBuffer>),
 }
 
-/// Lists and structs within each other, past which rows are read as Python's objects, by a walk: here each takes a part of the thread's stack.
-const MAX_NESTING: u32 = 64;
-
 impl Column {
     /// # Errors
-    /// A type that has no JSON form here, such as a map, or is nested too deep; or text too long for one array.
+    /// A type that has no JSON form here, such as a map, or text too long for one array.
     pub fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
-        Self::within(array, 0)
-    }
-
-    /// In so many lists and structs.
-    fn within(array: &ArrayRef, nesting: u32) -> Result<Self, ArrowError> {
-        if nesting > MAX_NESTING {
-            return Err(ArrowError::NotYetImplemented(format!(
-                "expected at most {MAX_NESTING} lists and structs within each other"
-            )));
-        }
         let as_type = |kind| cast(array, &kind);
         Ok(match array.data_type() {
             DataType::Null => Column::Null,
@@ -62,8 +49,8 @@ impl Column {
                 let text = cast(&utc, &DataType::Utf8)?;
                 Column::Text(text.as_string::<i32>().iter().map(|text| text.map(|text| format!("{text}+00:00"))).collect())
             }
-            DataType::Dictionary(_, values) => Column::within(&as_type(values.as_ref().clone())?, nesting)?,
-            DataType::RunEndEncoded(_, values) => Column::within(&as_type(values.data_type().clone())?, nesting)?,
+            DataType::Dictionary(_, values) => Column::new(&as_type(values.as_ref().clone())?)?,
+            DataType::RunEndEncoded(_, values) => Column::new(&as_type(values.data_type().clone())?)?,
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
                 let bytes = as_type(DataType::LargeBinary)?;
                 Column::Text(
@@ -78,14 +65,12 @@ impl Column {
                 let list = as_type(DataType::LargeList(Arc::clone(item)))?.as_list::<i64>().clone();
                 // Of a slice, all of the values would be there.
                 let (first, last) = (list.value_offsets()[0] as usize, list.value_offsets()[list.len()] as usize);
-                let values = Column::within(&list.values().slice(first, last - first), nesting + 1)?;
+                let values = Column::new(&list.values().slice(first, last - first))?;
                 Column::List(list, Box::new(values))
             }
             DataType::Struct(fields) => {
                 let array = array.as_struct();
-                let column = |(field, column): (&Arc<Field>, &ArrayRef)| {
-                    Ok((Key::new(field.name()), Column::within(column, nesting + 1)?))
-                };
+                let column = |(field, column): (&Arc<Field>, &ArrayRef)| Ok((Key::new(field.name()), Column::new(column)?));
                 let columns = fields.iter().zip(array.columns()).map(column).collect::<Result<_, ArrowError>>()?;
                 Column::Object(columns, array.nulls().cloned())
             }

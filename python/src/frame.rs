@@ -7,6 +7,7 @@ use arrow_array::{
     Array, ArrayRef, ArrowPrimitiveType, BooleanArray, FixedSizeListArray, PrimitiveArray, StructArray, new_empty_array,
 };
 use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_schema::ffi::FFI_ArrowSchema;
 use arrow_schema::{ArrowError, Field};
 use arrow_select::concat::concat;
 use pyo3::exceptions::PyTypeError;
@@ -17,6 +18,9 @@ use std::panic::AssertUnwindSafe;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+/// Lists and structs within each other, past which rows are read as Python's objects, by a walk: Arrow's arrays are read by calls within each other, for
+/// which a thread's stack may be too small.
+const MAX_NESTING: u32 = 64;
 /// Where a row is for a missing time, as in NumPy.
 const NOT_A_TIME: i64 = i64::MIN;
 
@@ -48,8 +52,32 @@ fn stream(capsule: &Bound<'_, PyCapsule>) -> PyResult<Chunks> {
     let stream = capsule.pointer_checked(Some(c"arrow_array_stream"))?.cast::<FFI_ArrowArrayStream>();
     // SAFETY: a capsule of this name points to such a stream (Arrow's PyCapsule interface). It is moved out of the capsule, which is left with a
     // released one, while the thread is attached to Python, so that nobody else reads it.
-    let reader = unsafe { ArrayStreamReader::from_raw(stream.as_ptr()) }.map_err(to_python)?;
+    let mut stream = unsafe { FFI_ArrowArrayStream::from_raw(stream.as_ptr()) };
+    if is_deep(&mut stream) {
+        let message = format!("expected at most {MAX_NESTING} lists and structs within each other");
+        return Err(PyTypeError::new_err(message));
+    }
+    let reader = ArrayStreamReader::try_new(stream).map_err(to_python)?;
     reader.collect::<Result<_, _>>().map_err(to_python)
+}
+
+/// Whether its types are nested deeper than [`MAX_NESTING`]. What is wrong with the stream is the reader's to tell.
+fn is_deep(stream: &mut FFI_ArrowArrayStream) -> bool {
+    let mut schema = FFI_ArrowSchema::empty();
+    let Some(get_schema) = stream.get_schema() else { return false };
+    // SAFETY: the callback is of this stream, which is not released; the schema that it makes is released when it is dropped. It may be asked for any
+    // number of times.
+    if unsafe { get_schema(stream, &raw mut schema) } != 0 {
+        return false;
+    }
+    let mut types = vec![(&schema, 0)];
+    while let Some((found, nesting)) = types.pop() {
+        if nesting > MAX_NESTING {
+            return true;
+        }
+        types.extend(found.children().chain(found.dictionary()).map(|within| (within, nesting + 1)));
+    }
+    false
 }
 
 fn frame(columns: &Bound<'_, PyList>) -> PyResult<ArrayRef> {

@@ -128,3 +128,18 @@ def test_a_refused_batch_is_counted(store: Store) -> None:
     logger.close()
     assert logger.log_batch(np.arange(10), model_name="m") == 0
     assert logger.snapshot()["dropped"] == {"closed": 10}
+
+
+@pytest.mark.parametrize("depth", [63, 65, 300, 3_000])
+def test_columns_nested_deep_need_no_stack(store: Store, depth: int) -> None:
+    kind, value = pa.int64(), 7
+    for _ in range(depth):
+        kind, value = pa.list_(kind), [value]
+    frame = pa.table({"a": pa.array([value] * 3, kind)})
+    with store.logger() as logger:
+        assert logger.log_batch(frame, model_name="m") == 3
+    rows = [row["inputs"] for row in store.rows()]
+    if depth < 64:
+        assert rows == [{"a": value}] * 3
+    else:
+        assert [set(row) for row in rows] == [{"sha256", "bytes"}] * 3, rows

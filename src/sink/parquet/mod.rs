@@ -25,6 +25,9 @@ const NAME: &str = "parquet";
 /// of a record on its way to its column, for a file that is gone within minutes.
 const RAW_FROM: u64 = 2 << 20;
 
+/// Bytes that the disk must have free beside as many as the segments have.
+const FREE_BYTES: u64 = 4 << 20;
+
 /// What a [`ParquetSink`] is told.
 #[derive(Clone, Debug)]
 pub(crate) struct ParquetSettings {
@@ -69,15 +72,34 @@ impl ParquetSink {
         SinkError::io(NAME, doing, &self.settings.spool, error)
     }
 
+    fn unsealed_bytes(&self) -> u64 {
+        self.spool.open_bytes() + self.sealers.bytes()
+    }
+
     fn disk_bytes(&self) -> u64 {
         let files = if self.settings.uploads { self.sealers.waiting_upload() } else { 0 };
-        self.spool.open_bytes() + self.sealers.bytes() + files
+        self.unsealed_bytes() + files
+    }
+
+    /// A segment goes only when its files are complete: a disk that is full of segments would stay so, as there is no room for files.
+    fn check_free(&self) -> Result<(), SinkError> {
+        // Some file systems do not tell how large they are.
+        let Some(disk) = rustix::fs::statvfs(&self.settings.dir).ok().filter(|disk| disk.f_blocks > 0) else { return Ok(()) };
+        let (free, unsealed) = (disk.f_bavail.saturating_mul(disk.f_frsize), self.unsealed_bytes());
+        if free >= unsealed + FREE_BYTES {
+            return Ok(());
+        }
+        let message = format!(
+            "no space left for more: free={free} bytes in dir={} are for the files of unsealed={unsealed} bytes; expected {FREE_BYTES} more than those",
+            self.settings.dir.display()
+        );
+        Err(SinkError::new(NAME, SinkErrorKind::NoSpace, message))
     }
 
     fn check_disk(&self) -> Result<(), SinkError> {
         let (used, max) = (self.disk_bytes(), self.settings.max_disk_bytes);
         if used < max {
-            return Ok(());
+            return self.check_free();
         }
         let message = format!(
             "used={used} bytes are not in finished or uploaded files yet, which reaches upload.max_disk_bytes={max} (for one of [[sinks]]: its max_bytes) in dir={}",
@@ -140,7 +162,7 @@ impl Sink for ParquetSink {
     fn maintain(&mut self, now: Now, force: bool) -> Result<Maintained, SinkError> {
         self.sealers.set_now(now);
         // Open segments that take all the room would make none before they are due.
-        let full = self.disk_bytes() >= self.settings.max_disk_bytes;
+        let full = self.check_disk().is_err();
         self.rotate(now, force || full);
         Ok(self.maintained())
     }

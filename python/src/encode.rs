@@ -301,7 +301,7 @@ pub(crate) enum Plain<'a> {
 }
 
 impl Serialize for Plain<'_> {
-    #[inline]
+    #[inline(always)]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match *self {
             Plain::Null => serializer.serialize_unit(),
@@ -314,7 +314,7 @@ impl Serialize for Plain<'_> {
 }
 
 /// The value of exactly a `float`, `str`, `int`, `bool` or None; `None` for text with lone surrogates and ints of more than 64 bits too.
-#[inline]
+#[inline(always)]
 pub(crate) fn plain<'a>(object: &'a Bound<'_, PyAny>) -> Option<Plain<'a>> {
     // A cast that fails costs more than a look at the type.
     if object.is_exact_instance_of::<PyFloat>() {

@@ -29,7 +29,7 @@ pub(crate) struct Keys(RefCell<Table>);
 
 impl Keys {
     /// Writes a key that is a `str`; `false`, and nothing is written, for any other and for one with lone surrogates. Runs no Python code.
-    #[inline]
+    #[inline(always)]
     pub fn write<M: SerializeMap>(&self, map: &mut M, key: &Bound<'_, PyAny>) -> Result<bool, M::Error> {
         let mut table = self.0.borrow_mut();
         if let Some(kept) = table.get(key.as_ptr()) {
@@ -58,7 +58,7 @@ struct Slot {
 }
 
 impl Table {
-    #[inline]
+    #[inline(always)]
     fn get(&self, object: *mut PyObject) -> Option<&Key> {
         let at = place(object);
         let kept = |at: usize| self.slots.get(at)?.as_ref().filter(|slot| slot.object.as_ptr() == object);

@@ -1,5 +1,8 @@
 //! Appending what is short. A record is some dozens of names and numbers of a few bytes each: a call of memcpy for each, and a look at the capacity for each
 //! quote and comma, would take longer than the bytes themselves.
+//!
+//! What a dict's key and float go through, here and in the encoder, is inlined always: left to itself the compiler makes calls of it in other crates, which take
+//! 50 ns of a record of 12 floats from Python.
 
 /// The longest text that is copied here, in bytes.
 pub(crate) const SHORT: usize = 32;
@@ -20,7 +23,7 @@ pub(crate) fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Appends a finite float by its shortest digits, which are made where they are to stand.
-#[inline]
+#[inline(always)]
 pub(crate) fn push_float<F: zmij::Float>(out: &mut Vec<u8>, value: F) {
     const { assert!(align_of::<zmij::Buffer>() == 1) };
     out.reserve(size_of::<zmij::Buffer>());
@@ -41,7 +44,7 @@ pub(crate) fn push_float<F: zmij::Float>(out: &mut Vec<u8>, value: F) {
 }
 
 /// Appends the key `json`, which has its quotes, with a comma before it where asked for, and a colon.
-#[inline]
+#[inline(always)]
 pub(crate) fn push_key(out: &mut Vec<u8>, comma: bool, json: &[u8]) {
     if json.len() > SHORT {
         out.extend_from_slice(if comma { b"," } else { b"" });

@@ -210,7 +210,7 @@ macro_rules! integers {
 
 macro_rules! floats {
     ($($method:ident: $type:ty),*) => {$(
-        #[inline]
+        #[inline(always)]
         fn $method(self, value: $type) -> Result<(), EncodeError> {
             if value.is_finite() {
                 push_float(self.out, value);
@@ -517,13 +517,13 @@ impl ser::SerializeMap for Compound<'_, '_> {
     type Ok = ();
     type Error = EncodeError;
 
-    #[inline]
+    #[inline(always)]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
         let first = std::mem::take(&mut self.first);
         key.serialize(MapKey { encoder: self.encoder, first, is_json: false })
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         value.serialize(&mut *self.encoder)
     }

@@ -67,7 +67,7 @@ impl ser::Serializer for MapKey<'_, '_> {
     );
     refuse!("a map's key must be a string, a number or a bool"; serialize_bytes(&[u8]));
 
-    #[inline]
+    #[inline(always)]
     fn serialize_str(self, value: &str) -> Result<(), EncodeError> {
         if self.is_json {
             push_key(self.encoder.out, !self.first, value.as_bytes());
@@ -82,7 +82,7 @@ impl ser::Serializer for MapKey<'_, '_> {
         self.serialize_str(variant)
     }
 
-    #[inline]
+    #[inline(always)]
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<(), EncodeError> {
         value.serialize(MapKey { is_json: name == KEY, ..self })
     }

@@ -68,7 +68,10 @@ if LOGGING == "predlog-middleware" and os.environ.get("FRAMEWORK") == "flask":
 
 @flask_app.post("/plain")
 def flask_plain() -> dict[str, float]:
-    return score(request.get_json())
+    inputs = request.get_json()
+    outputs = score(inputs)
+    nothing(inputs, outputs)
+    return outputs
 
 
 @flask_app.post("/predict")
@@ -103,8 +106,11 @@ if LOGGING == "predlog-middleware" and os.environ.get("FRAMEWORK") == "fastapi":
 
 
 @fastapi_app.post("/plain")
-async def fastapi_plain(inputs: dict[str, float]) -> dict[str, float]:
-    return score(inputs)
+async def fastapi_plain(request: Request, inputs: dict[str, float]) -> dict[str, float]:
+    outputs = score(inputs)
+    if request.app.state.send is not None:
+        nothing(inputs, outputs)
+    return outputs
 
 
 @fastapi_app.post("/predict")

@@ -226,7 +226,7 @@ fn same_target(upload: &UploadSettings, dir: &Path) -> Result<(), Error> {
     let Some((last, earlier)) = noted.split_last() else { return Ok(()) };
     if *last != target {
         let message = format!(
-            "upload.url: what was uploaded from dir={0} is in {last}, and would not be sent to {target}: copy the objects from there with the store's own tool (aws s3 sync, gcloud storage rsync, azcopy), and leave upload.url what it was for those to come. To send what is not uploaded yet              to {target} instead, delete {0}/{1}",
+            "upload.url: what was uploaded from dir={0} is in {last}, and would not be sent to {target}: copy the objects from there with the store's own tool (aws s3 sync, gcloud storage rsync, azcopy), and leave upload.url what it was for those to come. To send what is not uploaded yet to {target} instead, delete {0}/{1}",
             dir.display(),
             noted::FILE,
         );

@@ -21,10 +21,9 @@ pub(crate) use seal::SealInto;
 pub(crate) use stored::sealed_since;
 
 const NAME: &str = "parquet";
-/// Batches of as many bytes, which are those of more than some 10 MB/s, wait for the sealers as they are: compressing and unpacking them would take three tenths of the CPU time
-/// of a record on its way to its column, for a file that is gone within minutes.
+/// Batches of as many bytes, which are those of more than some 10 MB/s, wait for the sealers as they are: compressing and unpacking them would take three
+/// tenths of the CPU time of a record on its way to its column, for a file that is gone within minutes.
 const RAW_FROM: u64 = 2 << 20;
-
 /// Bytes that the disk must have free beside as many as the segments have.
 const FREE_BYTES: u64 = 4 << 20;
 

@@ -1,10 +1,11 @@
 //! The extension module `predlog._native`.
 
+mod asgi;
 mod batch;
+mod body;
 mod call;
 mod columns;
 mod encode;
-mod exchange;
 mod fields;
 mod frame;
 mod json;
@@ -12,6 +13,7 @@ mod keys;
 mod logger;
 mod outcome;
 mod walk;
+mod wsgi;
 
 use pyo3::prelude::*;
 use std::ffi::OsString;
@@ -30,9 +32,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<logger::Logger>()?;
     call::add_log(&module.py().get_type::<logger::Logger>())?;
-    module.add_class::<exchange::Exchange>()?;
     module.add_class::<json::Json>()?;
     module.add_class::<outcome::Outcome>()?;
     module.add_function(wrap_pyfunction!(logger::forking, module)?)?;
+    module.add_function(wrap_pyfunction!(asgi::log_asgi, module)?)?;
+    module.add_function(wrap_pyfunction!(wsgi::log_wsgi, module)?)?;
     module.add_function(wrap_pyfunction!(run, module)?)
 }

@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 import predlog
 from predlog import _capture, asgi
@@ -428,6 +429,66 @@ def test_flask_edges(store: Store) -> None:
         ("stream", None, None, 200, None),
         ("teardown", None, [1], 200, None),
         ("packed", None, {"x": 1}, 200, None),
+    ]
+
+
+@pytest.mark.parametrize("dispatcher_within", [False, True])
+def test_flask_applications_that_share_a_server_log_their_own_requests(store: Store, dispatcher_within: bool) -> None:
+    with store.logger() as logger:
+        outer, unwatched, inner = flask.Flask("outer"), flask.Flask("unwatched"), flask_app(logger, predict="inner")
+        for app in (outer, unwatched, inner):
+            app.add_url_rule("/predict", view_func=lambda app=app: {"app": app.name})
+
+        def dispatch() -> None:
+            outer.wsgi_app = DispatcherMiddleware(outer.wsgi_app, {"/inner": inner, "/unwatched": unwatched})  # type: ignore[method-assign]
+
+        if dispatcher_within:
+            dispatch()
+        PredictionLog(outer, routes={"/predict": "outer"}, logger=logger)
+        if not dispatcher_within:
+            dispatch()
+        client = outer.test_client()
+        for path, name in (("/predict", "outer"), ("/inner/predict", "test"), ("/unwatched/predict", "unwatched")):
+            assert client.get(path).json == {"app": name}
+    assert [shown(row) for row in store.rows()] == [("outer", None, {"app": "outer"}, 200, None), ("inner", None, {"app": "test"}, 200, None)]
+
+
+def test_what_flask_gives_up_on_is_logged_once(store: Store) -> None:
+    with store.logger() as logger:
+        app, copying = flask_app(logger, exits="exits", fails="fails"), flask.Flask("copying")
+        wsgi_app = copying.wsgi_app
+        copying.wsgi_app = lambda environ, start_response: wsgi_app({**environ}, start_response)  # type: ignore[method-assign]
+        PredictionLog(copying, routes={"/copied": "copied"}, logger=logger)
+
+        @app.get("/exits")
+        def exits() -> Any:
+            raise SystemExit(3)
+
+        @copying.get("/copied")
+        def copied() -> Any:
+            raise ValueError("through to the server")
+
+        @app.get("/fails")
+        def fails() -> Any:
+            return {"answer": 1}
+
+        @app.after_request
+        def _fails_later(response: flask.Response) -> flask.Response:
+            if flask.request.path == "/fails":
+                raise RuntimeError("after the request")
+            return response
+
+        client = app.test_client()
+        with pytest.raises(SystemExit):
+            client.get("/exits")
+        assert client.get("/fails").status_code == 500
+        copying.config["PROPAGATE_EXCEPTIONS"] = True
+        with pytest.raises(ValueError, match="through"):
+            copying.test_client().get("/copied")
+    assert [shown(row) for row in store.rows()] == [
+        ("exits", None, None, 500, "SystemExit: 3"),
+        ("fails", None, None, 500, "RuntimeError: after the request"),
+        ("copied", None, None, 500, "ValueError: through to the server"),
     ]
 
 

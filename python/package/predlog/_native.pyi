@@ -28,26 +28,6 @@ class Json:
     def __new__(cls, body: bytes | bytearray) -> Self: ...
     def __bytes__(self) -> bytes: ...
 
-@final
-class Exchange:
-    """One HTTP request and its response, as an ASGI server passes them. Messages are never changed, and whatever they are, nothing is raised for them."""
-
-    def __new__(cls) -> Self: ...
-    def received(self, message: Mapping[str, Any]) -> None:
-        """A message that the application has received."""
-    def sent(self, message: Mapping[str, Any]) -> bool:
-        """A message that it sends. True when the request can be logged once it is sent."""
-    def log(
-        self,
-        logger: Logger,
-        model_name: str,
-        model_version: str | None,
-        route: str,
-        scope: Mapping[str, Any],
-        error: str | None = None,
-    ) -> None:
-        """Logs the exchange, if it is not logged yet."""
-
 class Logger:
     def __new__(
         cls, name: str | None, text: str | None, variables: list[tuple[str, str]], keywords: str, strict: bool
@@ -104,6 +84,33 @@ class Logger:
     def _log_columns(self, inputs: Any, outputs: Any, fields: Mapping[str, object], timeout: float) -> int: ...
     def _before_fork(self) -> None: ...
     def _after_fork_in_child(self) -> None: ...
+
+def log_asgi(
+    logger: Logger,
+    model_name: str,
+    model_version: str | None,
+    route: str,
+    scope: Mapping[str, Any],
+    request: bytes | bytearray | None,
+    started: Mapping[str, Any] | None,
+    response: bytes | bytearray | None,
+    latency_ms: float,
+    error: str | None,
+) -> None:
+    """Logs a request and its response, by their bodies (None where they are too large) and the message that the response began with, if it did."""
+
+def log_wsgi(
+    logger: Logger,
+    model_name: str,
+    model_version: str | None,
+    request: object,
+    response: object,
+    *,
+    status_code: int | None = None,
+    error: str | None = None,
+    latency_ms: float | None = None,
+) -> None:
+    """Logs a `werkzeug.Request`, and its response where there is one; without it `status_code` is its status."""
 
 def forking(step: Literal["begins", "ready", "parent", "child"]) -> None: ...
 def run(arguments: list[str]) -> int: ...

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Union, cast
 
 import predlog
 
 from ._capture import MAX_BODY_BYTES, NOT_LOGGED, Call, as_json, default, tell_once, text_of
-from ._native import Exchange
+from ._native import log_asgi
 
 if TYPE_CHECKING:
     from . import Logger
@@ -21,6 +22,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+_Body = Union[bytes, bytearray, None]
 #: The longest that a server's stop waits until all is delivered; the rest is in the directory for the next start.
 FLUSH_SECONDS = 5.0
 
@@ -53,13 +55,60 @@ class PredictionLogMiddleware:
         if found is None:
             await self.app(scope, receive, send)
             return
-        watched = _Watched(self, found, scope, receive, send)
+        start, latency_ms, logged = time.perf_counter(), None, False
+        # Bodies: empty until there is a part, None where they are not to be kept. Closures, as an object with methods takes twice their time.
+        request: _Body = b""
+        response: _Body = b""
+        started: Message | None = None
+
+        async def receiving() -> Message:
+            nonlocal request
+            message = await receive()
+            if message["type"] == "http.request" and (part := message.get("body")):
+                request = _append(request, part) if request != b"" else part
+            return message
+
+        def sending(message: Message) -> Awaitable[None]:
+            nonlocal started, response, latency_ms
+            kind = message["type"]
+            if kind == "http.response.body":
+                part = message.get("body")
+                if message.get("more_body"):
+                    response = _append(response, part) if response or _is_json(started) else None
+                else:
+                    response = _append(response, part) if response != b"" else part
+                    latency_ms = (time.perf_counter() - start) * 1e3
+                    if started is not None and (started.get("status") or 500) < 500:
+                        # No exception is to be expected any more. A coroutine is made for this message only.
+                        return sending_last(message)
+            elif kind == "http.response.start":
+                started = message
+            return send(message)
+
+        async def sending_last(message: Message) -> None:
+            await send(message)
+            log(None)
+
+        def log(error: BaseException | None) -> None:
+            nonlocal logged
+            logger = None if logged else self.logger or default()
+            logged = True
+            if logger is None:
+                return
+            (model_name, route), text = found, None if error is None else text_of(error)
+            latency = (time.perf_counter() - start) * 1e3 if latency_ms is None else latency_ms
+            try:
+                log_asgi(logger, model_name, self.model_version, route, scope, request, started, response, latency, text)
+            except Exception:
+                tell_once()
+
         try:
-            await self.app(scope, watched.receive, watched.send)
+            await self.app(scope, receiving, sending)
         except BaseException as error:
-            watched.log(error)
+            log(error)
             raise
-        watched.log(None)
+        if not logged:
+            log(None)
 
     def _find(self, scope: Scope) -> tuple[str, str] | None:
         """The model's name and its route."""
@@ -96,41 +145,19 @@ def _pattern(route: str) -> re.Pattern[str]:
     return re.compile("".join(text + gap for text, gap in zip(texts, (*gaps, ""))))
 
 
-class _Watched:
-    """One request and its response, which the extension looks at as they pass."""
+def _append(body: _Body, part: bytes | None) -> _Body:
+    if body is None or len(body) + len(part or b"") > MAX_BODY_BYTES:
+        return None
+    if not part:
+        return body
+    whole = body if isinstance(body, bytearray) else bytearray(body)
+    whole += part
+    return whole
 
-    __slots__ = ("_exchange", "_middleware", "_model_name", "_route", "_scope", "_receive", "_send")
 
-    def __init__(self, middleware: PredictionLogMiddleware, found: tuple[str, str], scope: Scope, receive: Receive, send: Send) -> None:
-        self._exchange = Exchange()
-        self._middleware = middleware
-        self._model_name, self._route = found
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._exchange.received(message)
-        return message
-
-    def send(self, message: Message) -> Awaitable[None]:
-        # A coroutine is made for the last message only.
-        if self._exchange.sent(message):
-            return self._send_last(message)
-        return self._send(message)
-
-    async def _send_last(self, message: Message) -> None:
-        await self._send(message)
-        self.log(None)
-
-    def log(self, error: BaseException | None) -> None:
-        """Logs the exchange, if it is not logged yet."""
-        middleware = self._middleware
-        logger = middleware.logger or default()
-        if logger is not None:
-            text = None if error is None else text_of(error)
-            self._exchange.log(logger, self._model_name, middleware.model_version, self._route, self._scope, text)
+def _is_json(started: Message | None) -> bool:
+    headers = started.get("headers", ()) if started is not None else ()
+    return any(name.lower() == b"content-type" and b"json" in value.lower() for name, value in headers)
 
 
 def log_predictions(*, model_name: str, model_version: str | None = None, logger: Logger | None = None) -> Callable[[Handler], Handler]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import flask
 from werkzeug.exceptions import HTTPException
 
-from ._capture import MAX_BODY_BYTES, NOT_LOGGED, Call, as_json, parameters
+from ._capture import NOT_LOGGED, default, tell_once, text_of
+from ._native import log_wsgi
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
     from . import Logger
 
-#: Of a request's environment: its call, and the exception that nobody has handled.
-_CALL, _ERROR = "predlog.call", "predlog.error"
+#: Of a request's environment: when it came to the application, until it is logged, and the exception that nobody has handled.
+_START, _ERROR = "predlog.start", "predlog.error"
 
 
 class PredictionLog:
@@ -43,32 +47,38 @@ class PredictionLog:
     def init_app(self, app: flask.Flask) -> None:
         """Watches the routes of `app`."""
         app.extensions["predlog"] = self
-        app.before_request(self._start)
+        app.wsgi_app = _timed(app.wsgi_app)  # type: ignore[method-assign, assignment]
         app.after_request(self._finish)
         app.teardown_request(self._fail)
         flask.got_request_exception.connect(_remember, app)
 
-    def _start(self) -> None:
-        request = _request()
-        rule = request.url_rule
-        model_name = self.routes.get(rule.rule) if rule is not None else None
-        if model_name is not None and request.method not in NOT_LOGGED:
-            # A plain dict that lives as long as the request: `flask.g` is looked for at each use.
-            request.environ[_CALL] = Call(model_name, self.model_version, self.logger)
-
     def _finish(self, response: flask.Response) -> flask.Response:
-        request = _request()
-        call = request.environ.pop(_CALL, None)
-        if call is not None:
-            _log(call, request, response, request.environ.pop(_ERROR, None))
+        self._log(_request(), response, None)
         return response
 
     def _fail(self, error: BaseException | None) -> None:
-        # Where exceptions go through to the server there is no response.
-        request = _request()
-        call, _ = request.environ.pop(_CALL, None), request.environ.pop(_ERROR, None)
-        if call is not None:
-            call.log(_inputs(request), None, status_code=500, error=error, **_fields(request))
+        # Where exceptions go through to the server there is no response, nor is one seen where another function after the request fails.
+        self._log(_request(), None, error)
+
+    def _log(self, request: flask.Request, response: flask.Response | None, error: BaseException | None) -> None:
+        environ = request.environ
+        start = environ.pop(_START, None)
+        if start is None:
+            return  # It is logged.
+        rule, remembered = request.url_rule, environ.pop(_ERROR, None)
+        model_name = self.routes.get(rule.rule) if rule is not None else None
+        if model_name is not None and request.method not in NOT_LOGGED:
+            _log(self.logger, model_name, self.model_version, start, request, response, 500, error or remembered)
+
+
+def _timed(wsgi_app: WSGIApplication) -> WSGIApplication:
+    """Tells when a request came: a function of Flask's before the request would do so at several times the cost, and after others."""
+
+    def timed(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[_START] = time.perf_counter()
+        return wsgi_app(environ, start_response)
+
+    return timed
 
 
 def log_predictions(
@@ -79,17 +89,20 @@ def log_predictions(
     def decorate(view: Callable[..., Any]) -> Callable[..., flask.Response]:
         @functools.wraps(view)
         def logged(*arguments: Any, **keywords: Any) -> flask.Response:
-            call, request = Call(model_name, model_version, logger), _request()
+            start, request = time.perf_counter(), _request()
+
+            def log(response: flask.Response | None, status_code: int | None = None, error: BaseException | None = None) -> None:
+                _log(logger, model_name, model_version, start, request, response, status_code, error)
+
             try:
                 response = flask.make_response(flask.current_app.ensure_sync(view)(*arguments, **keywords))
             except Exception as error:
                 if isinstance(error, HTTPException) and isinstance(error.response, flask.Response):
-                    _log(call, request, error.response, None)  # Of `abort(response)`: an answer as any other.
-                    raise
-                status = error.code if isinstance(error, HTTPException) and error.code else 500
-                call.log(_inputs(request), None, status_code=status, error=error, **_fields(request))
+                    log(error.response)  # Of `abort(response)`: an answer as any other.
+                else:
+                    log(None, error.code if isinstance(error, HTTPException) and error.code else 500, error)
                 raise
-            _log(call, request, response, None)
+            log(response)
             return response
 
         return logged
@@ -101,35 +114,27 @@ def _remember(_app: flask.Flask, exception: BaseException, **_: Any) -> None:
     _request().environ[_ERROR] = exception
 
 
-def _log(call: Call, request: flask.Request, response: flask.Response, error: BaseException | None) -> None:
-    outputs = None
-    headers = response.headers
-    # A stream is not read: it is the client's.
-    if "json" in headers.get("Content-Type", "").lower() and not response.is_streamed and not response.direct_passthrough:
-        body = response.get_data()
-        outputs = as_json(body, headers.get("Content-Encoding", "")) if len(body) <= MAX_BODY_BYTES else None
-    call.log(_inputs(request), outputs, status_code=response.status_code, error=error, **_fields(request))
-
-
 def _request() -> flask.Request:
     # Of the proxy each use would look for it again.
     return flask.request._get_current_object()  # type: ignore[attr-defined, no-any-return]
 
 
-def _inputs(request: flask.Request) -> Any:
-    # werkzeug's properties parse what is only looked at here.
-    environ = request.environ
-    if "json" in environ.get("CONTENT_TYPE", "").lower():
-        try:
-            # The view has most often read it already, and Flask keeps that.
-            body = request.get_data() if (request.content_length or 0) <= MAX_BODY_BYTES else b""
-        except HTTPException:
-            body = b""  # Larger than Flask takes, or the client has gone.
-        if body:
-            return as_json(body, environ.get("HTTP_CONTENT_ENCODING", "")) if len(body) <= MAX_BODY_BYTES else None
-    return parameters(request.args.lists()) if environ.get("QUERY_STRING") else None
-
-
-def _fields(request: flask.Request) -> dict[str, Any]:
-    environ = request.environ
-    return {"request_id": environ.get("HTTP_X_REQUEST_ID"), "traceparent": environ.get("HTTP_TRACEPARENT")}
+def _log(
+    logger: Logger | None,
+    model_name: str,
+    model_version: str | None,
+    start: float,
+    request: flask.Request,
+    response: flask.Response | None,
+    status_code: int | None,
+    error: BaseException | None,
+) -> None:
+    latency_ms = (time.perf_counter() - start) * 1e3
+    logger = logger or default()
+    if logger is None:
+        return
+    text = None if error is None else text_of(error)
+    try:
+        log_wsgi(logger, model_name, model_version, request, response, status_code=status_code, error=text, latency_ms=latency_ms)
+    except Exception:
+        tell_once()  # Requests and responses may be of classes of the application's own: no answer is lost for what theirs raise.

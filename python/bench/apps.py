@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -84,15 +84,13 @@ def flask_predict() -> dict[str, float]:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.send = app.state.asend = None
+    app.state.nothing, app.state.send = nothing, sender()
     if LOGGING == "aiokafka":
         from aiokafka import AIOKafkaProducer
 
         producer = AIOKafkaProducer(bootstrap_servers=BROKERS, linger_ms=10, value_serializer=orjson.dumps)
         await producer.start()
-        app.state.asend = producer.send
-    else:
-        app.state.send = sender()
+        app.state.send = lambda inputs, outputs: producer.send(TOPIC, {"inputs": inputs, "outputs": outputs})
     yield
 
 
@@ -105,19 +103,19 @@ if LOGGING == "predlog-middleware" and os.environ.get("FRAMEWORK") == "fastapi":
     fastapi_app.add_middleware(PredictionLogMiddleware, routes=ROUTES, model_version="1")
 
 
+async def answer(inputs: dict[str, float], send: Callable[[dict[str, float], dict[str, float]], Awaitable[Any] | None]) -> dict[str, float]:
+    outputs = score(inputs)
+    sent = send(inputs, outputs)
+    if sent is not None:
+        await sent
+    return outputs
+
+
 @fastapi_app.post("/plain")
 async def fastapi_plain(request: Request, inputs: dict[str, float]) -> dict[str, float]:
-    outputs = score(inputs)
-    if request.app.state.send is not None:
-        nothing(inputs, outputs)
-    return outputs
+    return await answer(inputs, request.app.state.nothing)
 
 
 @fastapi_app.post("/predict")
 async def fastapi_predict(request: Request, inputs: dict[str, float]) -> dict[str, float]:
-    outputs = score(inputs)
-    if request.app.state.asend is not None:
-        await request.app.state.asend(TOPIC, {"inputs": inputs, "outputs": outputs})
-    else:
-        request.app.state.send(inputs, outputs)
-    return outputs
+    return await answer(inputs, request.app.state.send)

@@ -1,7 +1,7 @@
 """Requests a second and p99 of a Flask and a FastAPI server: without logging, with predlog, and with Kafka's clients.
 
-Starts a broker of its own (see tests/kafka_broker.py). All servers of a framework are up at the same time and get load in turns of a second, in an order that
-changes with each pass. A share is that of the mean of the turns before and after, which have no logging:
+Starts a broker of its own (see tests/kafka_broker.py). All servers of a framework are up at the same time and get load in turns of a quarter of a second, in an
+order that changes with each pass: machines change their speed within seconds. A share is that of the mean of the turns before and after, which have no logging:
 - "of none": those of another server, which has nothing to do with logging. Two such servers, of the same code, differ by 3 %, for as long as they run (where
   their memory lies, which seed their hashes have): so all servers are started anew every few passes.
 - "of its own": those of the route `/plain` of the same server, which logs nothing.
@@ -30,9 +30,9 @@ from typing import Any, NamedTuple
 
 from peers import HERE, INPUTS, broker, create_topic
 
-PASSES = int(os.environ.get("PASSES", "20"))
-PASSES_A_START = int(os.environ.get("PASSES_A_START", "4"))
-SECONDS = float(os.environ.get("SECONDS", "1"))
+PASSES = int(os.environ.get("PASSES", "60"))
+PASSES_A_START = int(os.environ.get("PASSES_A_START", "20"))
+SECONDS = float(os.environ.get("SECONDS", "0.25"))
 CLIENTS = 4
 BODY = json.dumps(INPUTS).encode()
 REQUEST = b"POST /%s HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"

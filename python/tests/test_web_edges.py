@@ -453,6 +453,25 @@ def test_flask_applications_that_share_a_server_log_their_own_requests(store: St
     assert [shown(row) for row in store.rows()] == [("outer", None, {"app": "outer"}, 200, None), ("inner", None, {"app": "test"}, 200, None)]
 
 
+def test_flask_routes_of_two_extensions(store: Store) -> None:
+    with store.logger() as logger:
+        app = flask.Flask("test")
+        for name in ("one", "two"):
+            PredictionLog(app, routes={f"/{name}": name}, model_version=f"of {name}", logger=logger)
+            app.add_url_rule(f"/{name}", name, lambda name=name: 1 / 0 if flask.request.args else {"name": name})
+        client = app.test_client()
+        for path in ("/one", "/two"):
+            assert client.get(path).status_code == 200
+            assert client.get(f"{path}?fail=1").status_code == 500
+    error = "ZeroDivisionError: division by zero"
+    assert [(row["model_version"], *shown(row)) for row in store.rows()] == [
+        ("of one", "one", None, {"name": "one"}, 200, None),
+        ("of one", "one", {"fail": "1"}, None, 500, error),
+        ("of two", "two", None, {"name": "two"}, 200, None),
+        ("of two", "two", {"fail": "1"}, None, 500, error),
+    ]
+
+
 def test_what_flask_gives_up_on_is_logged_once(store: Store) -> None:
     with store.logger() as logger:
         app, copying = flask_app(logger, exits="exits", fails="fails"), flask.Flask("copying")

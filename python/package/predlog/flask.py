@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from . import Logger
 
-#: Of a request's environment: when it came to the application, until it is logged, and the exception that nobody has handled.
+#: Of a request's environment: when it came to the application, until it is logged, and the text of the exception that nobody has handled.
 _START, _ERROR = "predlog.start", "predlog.error"
 
 
@@ -53,22 +53,23 @@ class PredictionLog:
         flask.got_request_exception.connect(_remember, app)
 
     def _finish(self, response: flask.Response) -> flask.Response:
-        self._log(_request(), response, None)
+        request = _request()
+        self._log(request, response, request.environ.get(_ERROR))
         return response
 
     def _fail(self, error: BaseException | None) -> None:
         # Where exceptions go through to the server there is no response, nor is one seen where another function after the request fails.
-        self._log(_request(), None, error)
+        request = _request()
+        self._log(request, None, request.environ.get(_ERROR) if error is None else text_of(error))
 
-    def _log(self, request: flask.Request, response: flask.Response | None, error: BaseException | None) -> None:
-        environ = request.environ
-        start = environ.pop(_START, None)
-        if start is None:
-            return  # It is logged.
-        rule, remembered = request.url_rule, environ.pop(_ERROR, None)
+    def _log(self, request: flask.Request, response: flask.Response | None, error: str | None) -> None:
+        rule = request.url_rule
         model_name = self.routes.get(rule.rule) if rule is not None else None
-        if model_name is not None and request.method not in NOT_LOGGED:
-            _log(self.logger, model_name, self.model_version, start, request, response, 500, error or remembered)
+        if model_name is None or request.method in NOT_LOGGED:
+            return
+        start = request.environ.pop(_START, None)
+        if start is not None:
+            _log(self.logger, model_name, self.model_version, start, request, response, 500, error)
 
 
 def _timed(wsgi_app: WSGIApplication) -> WSGIApplication:
@@ -91,7 +92,7 @@ def log_predictions(
         def logged(*arguments: Any, **keywords: Any) -> flask.Response:
             start, request = time.perf_counter(), _request()
 
-            def log(response: flask.Response | None, status_code: int | None = None, error: BaseException | None = None) -> None:
+            def log(response: flask.Response | None, status_code: int | None = None, error: str | None = None) -> None:
                 _log(logger, model_name, model_version, start, request, response, status_code, error)
 
             try:
@@ -100,7 +101,7 @@ def log_predictions(
                 if isinstance(error, HTTPException) and isinstance(error.response, flask.Response):
                     log(error.response)  # Of `abort(response)`: an answer as any other.
                 else:
-                    log(None, error.code if isinstance(error, HTTPException) and error.code else 500, error)
+                    log(None, error.code if isinstance(error, HTTPException) and error.code else 500, text_of(error))
                 raise
             log(response)
             return response
@@ -111,7 +112,8 @@ def log_predictions(
 
 
 def _remember(_app: flask.Flask, exception: BaseException, **_: Any) -> None:
-    _request().environ[_ERROR] = exception
+    # Its text, as the exception itself holds the environment.
+    _request().environ[_ERROR] = text_of(exception)
 
 
 def _request() -> flask.Request:
@@ -127,14 +129,13 @@ def _log(
     request: flask.Request,
     response: flask.Response | None,
     status_code: int | None,
-    error: BaseException | None,
+    error: str | None,
 ) -> None:
     latency_ms = (time.perf_counter() - start) * 1e3
     logger = logger or default()
     if logger is None:
         return
-    text = None if error is None else text_of(error)
     try:
-        log_wsgi(logger, model_name, model_version, request, response, status_code=status_code, error=text, latency_ms=latency_ms)
+        log_wsgi(logger, model_name, model_version, request, response, status_code=status_code, error=error, latency_ms=latency_ms)
     except Exception:
         tell_once()  # Requests and responses may be of classes of the application's own: no answer is lost for what theirs raise.

@@ -1,4 +1,4 @@
-"""A logger with a SQLite store, and what is in it."""
+"""A logger with a SQLite store, what is in it, and a Flask application that is watched."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import flask
 import pytest
 
 import predlog
+from predlog.flask import PredictionLog
 
 
 class Store:
@@ -31,6 +33,19 @@ class Store:
             for column in ("inputs", "outputs", "metadata"):
                 row[column] = None if row[column] is None else json.loads(row[column])
         return rows
+
+
+def shown(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What a request's row says of it."""
+    assert row["latency_ms"] >= 0
+    return row["model_name"], row["inputs"], row["outputs"], row["status_code"], row["error"]
+
+
+def flask_app(logger: predlog.Logger | None, **routes: str) -> flask.Flask:
+    """An application whose routes, `/` for `__`, are models of these names."""
+    app = flask.Flask("test")
+    PredictionLog(app, routes={f"/{path.replace('__', '/')}": model for path, model in routes.items()}, logger=logger)
+    return app
 
 
 @pytest.fixture

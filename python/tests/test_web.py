@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pydantic
 import pytest
-from conftest import Store
+from conftest import Store, shown
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
@@ -37,11 +37,6 @@ from predlog import asgi
 from predlog.flask import PredictionLog, log_predictions
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-def shown(row: dict[str, Any]) -> tuple[Any, ...]:
-    assert row["latency_ms"] >= 0
-    return row["model_name"], row["inputs"], row["outputs"], row["status_code"], row["error"]
 
 
 def test_flask(store: Store) -> None:

@@ -37,6 +37,23 @@ impl SeqRanges {
         self.ranges.insert(first, last);
     }
 
+    /// Takes `first..=last` out. A range that ends before it starts takes nothing.
+    pub fn remove(&mut self, first: u64, last: u64) {
+        if first > last {
+            return;
+        }
+        // From the last one that reaches into it, down.
+        while let Some((&start, &end)) = self.ranges.range(..=last).next_back().filter(|(_, end)| **end >= first) {
+            self.ranges.remove(&start);
+            if end > last {
+                self.ranges.insert(last + 1, end);
+            }
+            if start < first {
+                self.ranges.insert(start, first - 1);
+            }
+        }
+    }
+
     /// Whether `seq` is in the set.
     pub fn contains(&self, seq: u64) -> bool {
         self.ranges.range(..=seq).next_back().is_some_and(|(_, &last)| seq <= last)
@@ -82,12 +99,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_the_set_that_it_says(inserts in proptest::collection::vec((0u64..60, 0u64..8), 0..20), probe in 0u64..70, len in 0u64..9) {
+        fn is_the_set_that_it_says(
+            inserts in proptest::collection::vec((0u64..60, 0u64..8), 0..20),
+            removes in proptest::collection::vec((0u64..70, 0u64..8), 0..6),
+            probe in 0u64..70,
+            len in 0u64..9,
+        ) {
             let mut ranges = SeqRanges::new();
             let mut model = BTreeSet::new();
             for (first, len) in inserts {
                 ranges.insert(first, first + len);
                 model.extend(first..=first + len);
+            }
+            for (first, len) in removes {
+                ranges.remove(first, first + len);
+                model.retain(|seq| !(first..=first + len).contains(seq));
             }
             prop_assert_eq!(ranges.count(), model.len() as u64);
             prop_assert_eq!(ranges.contains(probe), model.contains(&probe));
@@ -104,5 +130,7 @@ mod tests {
         ranges.insert(u64::MAX, u64::MAX);
         ranges.insert(0, u64::MAX - 1);
         assert_eq!(ranges.iter().collect::<Vec<_>>(), [(0, u64::MAX)]);
+        ranges.remove(3, u64::MAX);
+        assert_eq!(ranges.iter().collect::<Vec<_>>(), [(0, 2)]);
     }
 }

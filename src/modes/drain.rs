@@ -8,17 +8,16 @@ use crate::error::{Error, ErrorKind};
 use crate::logger::{Guard, Service};
 use crate::outbox::Outbox;
 use crate::resend::parquet::ParquetSource;
-use crate::resend::{Records, Sender, State, send_all, try_lock};
+use crate::resend::{End, Records, Sender, State, send_all, try_lock};
 use crate::sink::SinkError;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::sqlite::{Plan, SqliteExport, SqliteSettings};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-/// The longest that the brokers may be away before the thread looks whether it is to end.
+/// The longest that the brokers may fail before that is told.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
@@ -30,7 +29,7 @@ const STATE: &str = ".backlog-to-kafka";
 /// The thread.
 #[derive(Debug)]
 struct Drain {
-    ends: Arc<AtomicBool>,
+    end: End,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -39,7 +38,7 @@ struct Worker {
     /// Where there is a database.
     rows: Option<SqliteSettings>,
     sender: Sender,
-    ends: Arc<AtomicBool>,
+    end: End,
 }
 
 /// Starts it, where there is a store at all.
@@ -53,19 +52,20 @@ pub(super) fn attach(config: &Config, mut guard: Guard) -> Result<Guard, Error> 
     let stats = Arc::default();
     let sink = KafkaSink::open(config.kafka.clone(), crate::unique::uuid(), Arc::clone(&stats))
         .map_err(|error| Error::new(ErrorKind::Config, error))?;
-    let ends = Arc::new(AtomicBool::new(false));
-    let worker = Worker { dir, rows, sender: Sender::new(Box::new(sink), stats, PATIENCE), ends: Arc::clone(&ends) };
+    let end = End::default();
+    let worker = Worker { dir, rows, sender: Sender::new(Box::new(sink), stats, PATIENCE, end.clone()), end: end.clone() };
     let thread = std::thread::Builder::new()
         .name("predlog-drain".to_owned())
         .spawn(move || worker.run())
         .map_err(|error| Error::new(ErrorKind::Storage, format!("cannot start a thread: {error}")))?;
-    guard.attach(Box::new(Drain { ends, thread: Some(thread) }));
+    guard.attach(Box::new(Drain { end, thread: Some(thread) }));
     Ok(guard)
 }
 
 impl Service for Drain {
-    fn stop(&mut self, _deadline: Instant) {
-        self.ends.store(true, Ordering::Release);
+    fn stop(&mut self, deadline: Instant) {
+        // The batch at hand is waited for until then: a start that does not know what became of it gives it again. An error would say that it ends already.
+        let _ = self.end.set(deadline);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             if thread.join().is_err() {
@@ -87,6 +87,7 @@ impl Worker {
                     }
                     break;
                 }
+                Err(error) if self.ends() => tracing::debug!(%error, "ended before what direct mode has left was in Kafka"),
                 Err(error) => {
                     tracing::warn!(%error, retry_in = ?RETRY, "cannot send what direct mode has left");
                     std::thread::park_timeout(RETRY);
@@ -99,7 +100,7 @@ impl Worker {
     }
 
     fn ends(&self) -> bool {
-        self.ends.load(Ordering::Acquire)
+        self.end.get().is_some()
     }
 
     /// Sends all that waits, or until it is to end. `None` when another process is at it.
@@ -167,8 +168,8 @@ impl Worker {
         let mut sent = 0;
         for entry in outbox.pending().map_err(failed)?.into_iter().filter(|entry| !entry.relative.is_export()) {
             let mut source = ParquetSource::of(outbox.clone(), vec![entry.relative.clone()]);
-            let ends = Arc::clone(&self.ends);
-            sent += send_all(&mut source, &mut self.sender, &mut state, &mut |_| !ends.load(Ordering::Acquire))?;
+            let end = self.end.clone();
+            sent += send_all(&mut source, &mut self.sender, &mut state, &mut |_| end.get().is_none())?;
             if self.ends() {
                 return Ok(sent);
             }

@@ -93,5 +93,5 @@ pub(crate) fn open_sender(config: &Config, home: &Home, patience: std::time::Dur
             Box::new(sink.map_err(wrong)?)
         }
     };
-    Ok(Sender::new(sink, stats, patience))
+    Ok(Sender::new(sink, stats, patience, Default::default()))
 }

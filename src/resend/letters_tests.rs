@@ -35,7 +35,7 @@ fn bury_more(letters: &mut DeadLetters, seqs: std::ops::Range<u64>) {
 }
 
 fn sender(sink: &MemorySink) -> Sender {
-    Sender::new(Box::new(sink.clone()), Default::default(), Duration::ZERO)
+    Sender::new(Box::new(sink.clone()), Default::default(), Duration::ZERO, Default::default())
 }
 
 fn run(dir: &Path, sink: &MemorySink) -> Result<Replayed, Error> {

@@ -17,13 +17,13 @@ pub(crate) use state::{Mark, State};
 use crate::batch::{Batch, Origin};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
-use crate::sink::{Sink, SinkError};
+use crate::sink::{Sink, SinkError, SinkErrorKind};
 use crate::stats::Stats;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Between two questions whether the sink owns a batch by now.
@@ -97,24 +97,28 @@ pub(crate) struct Sender {
     stats: Arc<Stats>,
     clock: SystemClock,
     batch: u64,
-    /// How long a sink may fail or not answer before that is an error.
+    /// How long a sink may fail before that is an error.
     patience: Duration,
+    end: End,
 }
+
+/// By when the sender is to end, once somebody says so.
+pub(crate) type End = Arc<OnceLock<Instant>>;
 
 impl Sender {
     /// `stats` is what the sink counts in.
-    pub(crate) fn new(sink: Box<dyn Sink>, stats: Arc<Stats>, patience: Duration) -> Self {
-        Sender { sink, stats, clock: SystemClock::default(), batch: 0, patience }
+    pub(crate) fn new(sink: Box<dyn Sink>, stats: Arc<Stats>, patience: Duration, end: End) -> Self {
+        Sender { sink, stats, clock: SystemClock::default(), batch: 0, patience, end }
     }
 
     /// Sends the records, which are then owned: stored, or with the dead letters.
     ///
     /// # Errors
-    /// The sink has failed for as long as the patience lasts. It may have some of the records.
+    /// The sink has failed for as long as the patience lasts, or it is to end. It may have some of the records.
     pub(crate) fn send(&mut self, records: &mut Records) -> Result<(), Error> {
         let until = Instant::now() + self.patience;
         loop {
-            let error = match self.try_send(records, until) {
+            let error = match self.try_send(records) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -126,14 +130,16 @@ impl Sender {
         }
     }
 
-    fn try_send(&mut self, records: &mut Records, until: Instant) -> Result<(), SinkError> {
+    /// A sink that has not answered has not failed: what it was given may arrive yet, and would be there twice if it were given again. It says in its own time
+    /// (`kafka.deadline`) what became of it.
+    fn try_send(&mut self, records: &mut Records) -> Result<(), SinkError> {
         self.batch += 1;
         let id = self.batch;
         self.sink.write(&Batch { id, origin: Origin::Replay, chunks: records.chunks() })?;
         while self.sink.commit()? < Some(id) {
-            if Instant::now() >= until {
-                let message = format!("the sink has not answered within {:?}", self.patience);
-                return Err(SinkError::new(self.sink.name(), crate::sink::SinkErrorKind::Unavailable, message));
+            if self.end.get().is_some_and(|end| Instant::now() >= *end) {
+                let message = "the sink has not answered before it was to end";
+                return Err(SinkError::new(self.sink.name(), SinkErrorKind::Unavailable, message));
             }
             std::thread::sleep(POLL);
         }
@@ -141,7 +147,7 @@ impl Sender {
     }
 
     fn works_again(&mut self, until: Instant) -> bool {
-        while Instant::now() < until {
+        while Instant::now() < until && self.end.get().is_none() {
             if self.sink.probe().is_ok() {
                 return true;
             }

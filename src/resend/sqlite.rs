@@ -120,7 +120,7 @@ mod tests {
         let mut source = SqliteSource::open(&dir.join("predictions.db")).unwrap();
         let mut state = State::load(dir.join("state"), "memory").unwrap();
         let left = source.left(&state).unwrap();
-        let mut sender = Sender::new(Box::new(sink.clone()), Default::default(), Duration::ZERO);
+        let mut sender = Sender::new(Box::new(sink.clone()), Default::default(), Duration::ZERO, Default::default());
         let sent = send_all(&mut source, &mut sender, &mut state, &mut |_| true).unwrap();
         assert_eq!((sent, source.foreign), (left, 0));
         sent

@@ -112,7 +112,8 @@ fn killed_before_its_upload(dir: &Path, topic: &str, place: Place, rows: u64, ba
     wait_until("all is stored", LONG, || in_sqlite(&data).len() + in_files(&data.join("predictions")).len() == rows as usize);
     drop(server);
     std::fs::remove_file(dir.join("bucket")).unwrap();
-    let kafka = toml_for(Place::Kafka, &data, &data, topic, false);
+    // What has no answer within the deadline is given again, and may be there by then.
+    let kafka = toml_for(Place::Kafka, &data, &data, topic, false).replace("deadline = \"1s\"", "deadline = \"30s\"");
     let kafka = kafka.replace("[batch]", &format!("backlog = \"{backlog}\"\n[batch]"));
     Config::from_toml(&format!("{kafka}{upload}every = \"1s\"\n")).unwrap()
 }
@@ -133,22 +134,48 @@ fn what_waits_for_its_upload_is_uploaded_in_kafka_mode() {
     }
 }
 
+/// Starts twice, and the second time there is nothing to send.
+fn sends_its_backlog_once(config: &Config, bucket: &Path, at_start: impl Fn()) {
+    let sent = || read_topic(&config.kafka.brokers, &config.kafka.topic, 3_000);
+    for _ in 0..2 {
+        let (_logger, guard) = Logger::open(config).unwrap();
+        at_start();
+        wait_until("all is in Kafka", LONG, || sent().len() >= 3_000);
+        guard.shutdown(LONG);
+    }
+    assert_eq!(sent().len(), 3_000, "nothing is sent twice");
+    // Back in direct mode, nothing waits any more.
+    let direct = Config { mode: Mode::Direct, ..config.clone() };
+    let (_logger, guard) = Logger::open(&direct).unwrap();
+    guard.shutdown(LONG);
+    assert_eq!(in_files(bucket).len(), 0);
+}
+
 #[test]
 fn what_waits_for_its_upload_goes_to_kafka_where_that_is_asked_for() {
     for place in [Place::Sqlite, Place::Parquet] {
+        eprintln!("{place:?}");
         let (dir, topic) = (tempfile::tempdir().unwrap(), new_topic(&[]));
         let config = killed_before_its_upload(dir.path(), &topic, place, 3_000, "kafka");
-        for _ in 0..2 {
-            let (_logger, guard) = Logger::open(&config).unwrap();
-            wait_until("all is in Kafka", LONG, || in_topic(&topic).len() == 3_000);
-            guard.shutdown(LONG);
-        }
-        assert_eq!(records(&topic, 3_000).len(), 3_000, "{place:?}: nothing is sent twice");
-        // Back in direct mode, nothing waits any more.
-        let direct = Config { mode: Mode::Direct, ..config };
-        let (_logger, guard) = Logger::open(&direct).unwrap();
-        guard.shutdown(LONG);
-        assert_eq!(in_files(&dir.path().join("bucket/predictions")).len(), 0, "{place:?}");
+        sends_its_backlog_once(&config, &dir.path().join("bucket/predictions"), || {});
+    }
+}
+
+#[test]
+fn a_broker_that_is_slow_to_answer_is_given_nothing_twice() {
+    // Of its own, since the others must not wait for it.
+    let slow = Kafka::start(&Options::default());
+    for place in [Place::Sqlite, Place::Parquet] {
+        eprintln!("{place:?}");
+        let (dir, topic) = (tempfile::tempdir().unwrap(), format!("{place:?}"));
+        slow.create_topic(&topic, 2);
+        let mut config = killed_before_its_upload(dir.path(), &topic, place, 3_000, "kafka");
+        config.kafka.brokers = slow.bootstrap();
+        slow.pause();
+        sends_its_backlog_once(&config, &dir.path().join("bucket/predictions"), || {
+            std::thread::sleep(Duration::from_secs(3));
+            slow.resume();
+        });
     }
 }
 

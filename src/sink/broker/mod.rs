@@ -15,6 +15,8 @@ pub(crate) mod dead_letter;
 pub(crate) mod flight;
 #[cfg(feature = "kafka")]
 pub(crate) mod packing;
+#[cfg(any(feature = "kafka", feature = "nats"))]
+pub(crate) mod replayed;
 
 /// A problem of the settings: a key, its value, and what was expected.
 pub(crate) struct Problem {

@@ -18,6 +18,7 @@ use crate::clock::{Clock, Now, SystemClock};
 use crate::format::avro::Client;
 use crate::sink::broker::dead_letter::{DeadLetters, Letter};
 use crate::sink::broker::flight::Progress;
+use crate::sink::broker::replayed::Replayed;
 use crate::sink::broker::topic::{KAFKA, TopicTemplate};
 use crate::sink::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::stats::Stats;
@@ -53,8 +54,7 @@ pub struct KafkaSink {
     /// Why nothing is sent until the brokers answer again.
     down: Option<String>,
     kept: Kept,
-    /// What is owned of replays that failed: their frames come again.
-    replayed: Kept,
+    replayed: Replayed,
 }
 
 impl std::fmt::Debug for KafkaSink {
@@ -92,7 +92,7 @@ impl KafkaSink {
             owned: None,
             down: None,
             kept: Kept::new(),
-            replayed: Kept::new(),
+            replayed: Replayed::default(),
         })
     }
 
@@ -198,8 +198,7 @@ impl Sink for KafkaSink {
             return Err(unavailable(why));
         }
         let live = batch.origin == Origin::Live;
-        let none = Kept::new();
-        let skip = if live { &none } else { &self.replayed };
+        let skip = self.replayed.leave_out(batch);
         let slot = self.reports().flight().begin(batch.id, live);
         let missing = self.prober.missing(&self.producer);
         let topics = Asked {
@@ -208,7 +207,7 @@ impl Sink for KafkaSink {
             producer: &self.producer,
             create: self.settings.create_topics && self.template.fixed().is_none(),
         };
-        if let Err(why) = self.messages.send(batch, skip, &self.producer, slot, &topics) {
+        if let Err(why) = self.messages.send(batch, &skip, &self.producer, slot, &topics) {
             self.reports().flight().fail_batch(slot, || why);
         }
         Ok(())
@@ -220,11 +219,12 @@ impl Sink for KafkaSink {
         match progress {
             Progress::Owned(owned) => {
                 self.owned = owned;
+                self.replayed.owned(owned);
                 Ok(owned)
             }
             Progress::Failed { cause, kept, replayed } => {
                 self.kept = kept;
-                self.replayed = replayed;
+                self.replayed.failed(replayed);
                 self.down = Some(cause.clone());
                 let suspects = self.reports().take_suspects();
                 // Records wait for the one topic of all models; where each has its own, nobody waits for another's.

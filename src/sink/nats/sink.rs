@@ -9,6 +9,7 @@ use crate::batch::{Batch, Origin};
 use crate::clock::{Clock, Now, SystemClock};
 use crate::sink::broker::dead_letter::{DeadLetters, Letter};
 use crate::sink::broker::flight::Progress;
+use crate::sink::broker::replayed::Replayed;
 use crate::sink::broker::topic::{NATS, TopicTemplate};
 use crate::sink::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::stats::Stats;
@@ -38,8 +39,7 @@ pub struct NatsSink {
     /// Why nothing is sent until the stream answers again.
     down: Option<String>,
     kept: Kept,
-    /// What is owned of replays that failed: their frames come again.
-    replayed: Kept,
+    replayed: Replayed,
 }
 
 impl std::fmt::Debug for NatsSink {
@@ -84,7 +84,7 @@ impl NatsSink {
             owned: None,
             down: None,
             kept: Kept::new(),
-            replayed: Kept::new(),
+            replayed: Replayed::default(),
         })
     }
 
@@ -139,10 +139,9 @@ impl Sink for NatsSink {
             return Err(unavailable(why));
         }
         let live = batch.origin == Origin::Live;
-        let none = Kept::new();
-        let skip = if live { &none } else { &self.replayed };
+        let skip = self.replayed.leave_out(batch);
         let slot = self.shared.flight().begin(batch.id, live);
-        match self.messages.make(batch, skip, slot) {
+        match self.messages.make(batch, &skip, slot) {
             Ok(made) => {
                 let messages = made.messages.len();
                 self.shared.flight().expect(slot, messages, &made.marks);
@@ -161,11 +160,12 @@ impl Sink for NatsSink {
         match progress {
             Progress::Owned(owned) => {
                 self.owned = owned;
+                self.replayed.owned(owned);
                 Ok(owned)
             }
             Progress::Failed { cause, kept, replayed } => {
                 self.kept = kept;
-                self.replayed = replayed;
+                self.replayed.failed(replayed);
                 self.down = Some(cause.clone());
                 Err(unavailable(cause))
             }

@@ -8,11 +8,11 @@ pub const TIMESTAMP_LEN: usize = 27;
 
 /// 0001-01-01T00:00:00Z, the smallest time that RFC 3339 and every reader's calendar share.
 const MIN_MICROS: i64 = -62_135_596_800_000_000;
-/// 9999-12-31T23:59:59.999999Z.
-const MAX_MICROS: i64 = 253_402_300_799_999_999;
+/// 9999-12-30T22:00:00.999999Z, the largest that jiff knows: in every time zone it is of the year 9999. What formats later ones could not be read back.
+const MAX_MICROS: i64 = 253_402_207_200_999_999;
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// A point in time: UTC microseconds since 1970, from year 1 to year 9999. What is outside is moved to the nearer end.
+/// A point in time: UTC microseconds since 1970, from year 1 to 30 December 9999. What is outside is moved to the nearer end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -236,7 +236,8 @@ mod tests {
 
     #[test]
     fn clamps_what_rfc_3339_cannot_say() {
-        assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), "9999-12-31T23:59:59.999999Z");
+        let last = Timestamp::from_micros(i64::MAX);
+        assert_eq!((last.to_string().as_str(), Timestamp::parse(&last.to_string())), ("9999-12-30T22:00:00.999999Z", Ok(last)));
         assert_eq!(Timestamp::from_micros(i64::MIN).to_string(), "0001-01-01T00:00:00.000000Z");
     }
 }

@@ -42,6 +42,7 @@ pub mod ship;
 pub mod sink;
 pub(crate) mod spool;
 pub mod stats;
+pub(crate) mod thread;
 mod unique;
 
 pub use config::Config;

@@ -21,10 +21,11 @@ const NOBODY: u32 = 65_534;
 
 type Case = fn(&Path);
 
-const CASES: [(&str, bool, Case); 7] = [
+const CASES: [(&str, bool, Case); 8] = [
     ("sqlite-full", true, |dir| full(dir, &config(dir, Store::Sqlite), Caller::default())),
     ("parquet-full", true, |dir| full(dir, &config(dir, Store::Parquet), Caller::default())),
     ("parquet-full-raw", true, |dir| full(dir, &raw(dir), Caller { text_bytes: 40_000, ..Caller::default() })),
+    ("sqlite-full-of-rows", true, full_of_rows),
     ("sqlite-readonly", false, |dir| readonly(dir, Store::Sqlite)),
     ("parquet-readonly", false, |dir| readonly(dir, Store::Parquet)),
     ("sqlite-locked", false, locked),
@@ -193,11 +194,15 @@ fn dropped(logger: &Logger, reason: &str) -> u64 {
     logger.snapshot().dropped.iter().find(|(name, _)| *name == reason).map_or(0, |(_, count)| *count)
 }
 
-fn full(dir: &Path, config: &Config, mut caller: Caller) {
-    // Room for the lanes, and for what the test itself keeps there.
+/// A small disk: room for the lanes, and for what the test itself keeps there.
+fn mount(dir: &Path, config: &Config) {
     let size = format!("size={}m", config.logger.queue_bytes.as_u64() / (1 << 20) + 44);
     let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir).status().expect("mount starts");
     assert!(mounted.success(), "cannot mount a tmpfs");
+}
+
+fn full(dir: &Path, config: &Config, mut caller: Caller) {
+    mount(dir, config);
     let (logger, guard) = Logger::open(config).expect("the logger opens");
     caller.log(&logger);
     assert!(logger.flush(LONG));
@@ -215,6 +220,30 @@ fn full(dir: &Path, config: &Config, mut caller: Caller) {
     caller.log_until(&logger, "it recovers", |logger| logger.health().is_ok());
     caller.log(&logger);
     caller.check(dir, config.direct.store, &logger, guard);
+}
+
+/// A bucket that is away for so long that the rows which wait for it take the whole disk: once it is back, they leave for it with no help.
+fn full_of_rows(dir: &Path) {
+    let elsewhere = tempfile::tempdir().expect("a directory on another disk");
+    let bucket = elsewhere.path().join("bucket");
+    let mut config = config(dir, Store::Sqlite);
+    config.upload.url = Some(format!("file://{}", bucket.display()));
+    config.upload.every = Duration::from_secs(1);
+    config.upload.max_rows = 5_000;
+    config.direct.retain_bytes = Some(ByteSize::mib(4));
+    mount(dir, &config);
+    std::fs::write(&bucket, b"in the way").expect("a file");
+    let (logger, guard) = Logger::open(&config).expect("the logger opens");
+    let mut caller = Caller { text_bytes: 4_000, ..Caller::default() };
+    caller.log_until(&logger, "drops are counted as no_space", |logger| dropped(logger, "no_space") > 1_000);
+    problem(&logger, dir);
+    caller.print_latency("Sqlite, 4000 bytes a record, disk full of rows");
+
+    std::fs::remove_file(&bucket).expect("removed");
+    caller.log_until(&logger, "it recovers", |logger| logger.health().is_ok() && logger.snapshot().uploaded_files > 0);
+    caller.log(&logger);
+    caller.check_report(&logger, guard);
+    caller.check_rows(stored::parquet(&bucket));
 }
 
 /// Files that are open stay writable; new ones cannot be made. SQLite has all of its files open, so its database is locked as well: the spool, where

@@ -114,6 +114,19 @@ impl Config {
         Ok(config)
     }
 
+    /// The same with directories that do not depend on the process's own, which may change.
+    #[must_use]
+    pub fn with_absolute_dirs(mut self) -> Config {
+        let sinks = self.sinks.iter_mut().filter_map(|sink| sink.dir.as_mut());
+        for dir in [&mut self.direct.dir, &mut self.kafka.fallback.dir, &mut self.nats.fallback.dir].into_iter().chain(sinks) {
+            // An error says that the process's own directory is gone: then it stays as it is.
+            if let Ok(absolute) = std::path::absolute(&*dir) {
+                *dir = absolute;
+            }
+        }
+        self
+    }
+
     /// Checks ranges and conflicts, as [`load`](Self::load) does: for a configuration that was made in code.
     ///
     /// # Errors

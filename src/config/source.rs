@@ -112,6 +112,9 @@ impl Sources {
         let mut values = Dict::new();
         for (name, text) in variables {
             let Some(key) = name.strip_prefix(PREFIX).filter(|_| name != FILE_VARIABLE) else { continue };
+            if is_of_kubernetes(key) {
+                continue;
+            }
             let path = key.to_ascii_lowercase().replace("__", ".");
             let Some(default) = known.leaves.get(&path) else {
                 problems.push(known.unknown_variable(&name));
@@ -275,6 +278,11 @@ fn parse_scalar(text: &str) -> Value {
     } else {
         Value::from(text)
     }
+}
+
+/// What Kubernetes sets in its pods for a service named `predlog`: `PREDLOG_SERVICE_HOST`, `PREDLOG_PORT`, `PREDLOG_PORT_8642_TCP_ADDR`.
+fn is_of_kubernetes(key: &str) -> bool {
+    key == "PORT" || key.starts_with("PORT_") || key.starts_with("SERVICE_")
 }
 
 /// A list, for variables: TOML's array, or texts with commas between them. An element that has a comma itself, as a regular expression may, needs the array.

@@ -144,13 +144,9 @@ impl Builder {
             .ok_or_else(|| Error::new(ErrorKind::Config, "a logger needs a sink: Builder::sink was not called"))?;
         let home = self.home.take().map_or_else(|| self.make_home(), |home| Ok(Some(home)))?;
         let process = home.as_ref().and_then(Home::process).unwrap_or_else(unique::uuid);
-        let lanes = self.make_lanes(home.as_ref(), process)?;
-        let spool = match &home {
-            Some(home) if self.settings.overflow == Overflow::Spill && !sink.spools() => {
-                Some(Spool::new(home.spool()).map_err(|error| storage(&home.spool(), &error))?)
-            }
-            _ => None,
-        };
+        let made = self.make_lanes(home.as_ref(), process);
+        let made = made.and_then(|lanes| Ok((lanes, self.make_spool(home.as_ref(), sink.spools())?)));
+        let (lanes, spool) = made.inspect_err(|_| home.iter().for_each(Home::discard))?;
         let shared = Arc::new(Shared {
             lanes,
             clock: self.clock,
@@ -166,9 +162,7 @@ impl Builder {
         let ledger = self.ledger.as_ref().map(|settings| Ledger::new(settings, process));
         let parts = Parts { batch: self.batch, sink, spool, backlog, pace: Pace::new(self.pace), home, ledger };
         let worker = Worker::new(Arc::clone(&shared), parts);
-        let thread = std::thread::Builder::new()
-            .name("predlog-worker".to_owned())
-            .spawn(move || worker.run())
+        let thread = crate::thread::spawn("predlog-worker", move || worker.run())
             .map_err(|error| Error::new(ErrorKind::Storage, format!("cannot start the worker thread: {error}")))?;
         let guard = Guard { shared: Arc::clone(&shared), worker: Some(thread), after: Vec::new(), others: Vec::new() };
         Ok((Logger { shared, others: Arc::default() }, guard))
@@ -189,6 +183,11 @@ impl Builder {
                 Err(Error::new(ErrorKind::Config, message))
             }
         }
+    }
+
+    fn make_spool(&self, home: Option<&Home>, sink_spools: bool) -> Result<Option<Spool>, Error> {
+        let home = home.filter(|_| self.settings.overflow == Overflow::Spill && !sink_spools);
+        home.map(|home| Spool::new(home.spool()).map_err(|error| storage(&home.spool(), &error))).transpose()
     }
 
     fn make_lanes(&self, home: Option<&Home>, process: Uuid) -> Result<Lanes, Error> {

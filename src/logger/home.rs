@@ -47,14 +47,20 @@ impl Home {
         // Locked before it has its name, so that nobody takes it for a dead process's. One that is there already is another process's.
         let unnamed = writers.join(format!(".{process}"));
         std::fs::create_dir(&unnamed)?;
-        let lock = File::create(unnamed.join(LOCK))?;
-        lock.lock()?;
         let path = writers.join(process.to_string());
-        if let Err(error) = std::fs::rename(&unnamed, &path) {
-            let _ = std::fs::remove_dir_all(&unnamed);
-            return Err(error);
+        let named = File::create(unnamed.join(LOCK)).and_then(|lock| {
+            lock.lock()?;
+            std::fs::rename(&unnamed, &path)?;
+            Ok(Home { path, _lock: lock })
+        });
+        named.inspect_err(|_| _ = std::fs::remove_dir_all(&unnamed))
+    }
+
+    /// Removes the directory of a logger that could not be opened: whoever tries again makes another one.
+    pub(crate) fn discard(&self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "the directory of a start that failed is still there; the next start removes it");
         }
-        Ok(Home { path, _lock: lock })
     }
 
     /// The directories of processes that are dead, each now ours.

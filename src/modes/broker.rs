@@ -38,7 +38,10 @@ pub(super) fn open<S: Sink + 'static>(
     let home = make_home(&fallback.dir)?;
     let stats = Arc::new(Stats::default());
     let process = home.process().unwrap_or_else(crate::unique::uuid);
-    let sink = sink(process, Arc::clone(&stats)).map_err(|error| Error::new(ErrorKind::Config, error))?;
+    let sink = sink(process, Arc::clone(&stats)).map_err(|error| {
+        home.discard();
+        Error::new(ErrorKind::Config, error)
+    })?;
     let pace = PaceSettings { share: fallback.replay_share, max_bytes_per_second: Some(fallback.replay_bytes_per_second) };
     // A record that no message could hold is digested as one that is too large for `logger.max_record_bytes`.
     let room = broker.max_message_bytes.as_u64().saturating_sub(ENVELOPE);

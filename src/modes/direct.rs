@@ -16,7 +16,10 @@ pub(super) fn open(config: &Config) -> Result<(Logger, Guard), Error> {
     let dir = &config.direct.dir;
     let home = make_home(dir)?;
     let stats = Arc::new(Stats::default());
-    let sink = open_sink(config, &home, &stats).map_err(|error| Error::new(ErrorKind::Storage, error.to_string()))?;
+    let sink = open_sink(config, &home, &stats).map_err(|error| {
+        home.discard();
+        Error::new(ErrorKind::Storage, error.to_string())
+    })?;
     let builder =
         Logger::builder(config.logger.clone()).batch(config.batch.clone()).dir(dir).stats(Arc::clone(&stats)).home(home);
     let builder = builder.also_from(super::other_dirs(config, dir));
@@ -65,6 +68,9 @@ pub(crate) fn sqlite_settings(config: &Config) -> crate::sink::sqlite::SqliteSet
         views: config.sqlite.views,
         retain: config.direct.retain,
         retain_bytes: config.direct.retain_bytes,
-        keep_until_uploaded: config.upload.url.is_some(),
+        uploads: config.upload.url.is_some().then_some(crate::sink::sqlite::Uploads {
+            max_rows: config.upload.max_rows,
+            max_disk_bytes: config.upload.max_disk_bytes.as_u64(),
+        }),
     }
 }

@@ -54,9 +54,7 @@ pub(super) fn attach(config: &Config, mut guard: Guard) -> Result<Guard, Error> 
         .map_err(|error| Error::new(ErrorKind::Config, error))?;
     let end = End::default();
     let worker = Worker { dir, rows, sender: Sender::new(Box::new(sink), stats, PATIENCE, end.clone()), end: end.clone() };
-    let thread = std::thread::Builder::new()
-        .name("predlog-drain".to_owned())
-        .spawn(move || worker.run())
+    let thread = crate::thread::spawn("predlog-drain", move || worker.run())
         .map_err(|error| Error::new(ErrorKind::Storage, format!("cannot start a thread: {error}")))?;
     guard.attach(Box::new(Drain { end, thread: Some(thread) }));
     Ok(guard)

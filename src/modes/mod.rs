@@ -36,7 +36,8 @@ impl Logger {
     /// or a bucket is away is no error: records wait for it.
     pub fn open(config: &Config) -> Result<(Logger, Guard), Error> {
         config.validate()?;
-        fanout::open(config)
+        // A process may change its directory later on.
+        fanout::open(&config.clone().with_absolute_dirs())
     }
 }
 

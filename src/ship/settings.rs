@@ -46,7 +46,7 @@ pub struct UploadSettings {
     pub max_rows: u64,
     /// Files larger than this go up in parts of this size (5 MiB to 5 GiB). The uploader holds one such part in memory.
     pub multipart_bytes: ByteSize,
-    /// Segments that are not finished files yet, and files that wait for their upload, may take this much disk; past it no more records are taken.
+    /// Segments that are not finished files yet, and files and SQLite's rows that wait for their upload, may take this much disk; past it no more records are taken.
     pub max_disk_bytes: ByteSize,
 }
 

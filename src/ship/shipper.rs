@@ -101,14 +101,12 @@ impl Shipper {
             stopped,
         };
         let woken = nudge.0.clone();
-        let thread = std::thread::Builder::new()
-            .name("predlog-ship".to_owned())
-            .spawn(move || {
-                runtime.block_on(worker.run(inbox, woken));
-                // A name lookup that hangs must not keep the thread.
-                runtime.shutdown_background();
-            })
-            .map_err(|error| failed(format!("cannot start the upload's thread: {error}")))?;
+        let thread = crate::thread::spawn("predlog-ship", move || {
+            runtime.block_on(worker.run(inbox, woken));
+            // A name lookup that hangs must not keep the thread.
+            runtime.shutdown_background();
+        });
+        let thread = thread.map_err(|error| failed(format!("cannot start the upload's thread: {error}")))?;
         Ok(Shipper { nudge, commands, stop, status, thread: Some(thread) })
     }
 

@@ -4,6 +4,8 @@ pub mod broker;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod discard;
+#[cfg(any(feature = "parquet", feature = "sqlite"))]
+pub(crate) mod disk;
 pub mod kafka;
 pub mod memory;
 pub mod nats;

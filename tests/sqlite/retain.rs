@@ -1,9 +1,9 @@
 //! Retention, and the uploads that it waits for.
 
-use super::{AT, connect, now, settings, store, stored_seqs, wine};
+use super::{AT, connect, now, settings, store, stored_seqs, try_store, wine};
 use predlog::clock::{Now, Timestamp};
-use predlog::sink::Sink;
-use predlog::sink::sqlite::{SqliteExport, SqliteSettings, SqliteSink};
+use predlog::sink::sqlite::{SqliteExport, SqliteSettings, SqliteSink, Uploads};
+use predlog::sink::{Sink, SinkErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,11 +42,32 @@ fn by_age_deletes_what_is_old_and_gives_space_back() {
 }
 
 #[test]
+fn no_more_is_taken_than_may_wait_for_its_upload() {
+    let dir = tempfile::tempdir().unwrap();
+    let uploads = Some(Uploads { max_rows: 20_000, max_disk_bytes: 1 << 20 });
+    let settings = SqliteSettings { uploads, ..settings(dir.path()) };
+    let mut sink = SqliteSink::open(settings.clone()).unwrap();
+    store(&mut sink, 1, &wine(1, 0..10_000));
+    sink.maintain(now(), false).unwrap();
+    let more = wine(1, 10_000..10_010);
+    assert_eq!(try_store(&mut sink, 2, &more), Err(SinkErrorKind::NoSpace));
+    let error = sink.probe().unwrap_err().to_string();
+    assert!(error.contains("upload.max_disk_bytes=1048576"), "{error}");
+    let mut export = SqliteExport::open(settings).unwrap();
+    let plan = export.plan(20_000, now().wall).unwrap().unwrap();
+    export.done(&plan, now().wall).unwrap();
+    sink.maintain(now(), false).unwrap();
+    sink.probe().unwrap();
+    store(&mut sink, 2, &more);
+}
+
+#[test]
 fn by_size_waits_for_the_upload_where_it_is_told_to() {
     let dir = tempfile::tempdir().unwrap();
     let limit = 2 << 20;
     let retain_bytes = Some(bytesize::ByteSize::b(limit));
-    let settings = SqliteSettings { retain_bytes, keep_until_uploaded: true, ..settings(dir.path()) };
+    let uploads = Some(Uploads { max_rows: 20_000, max_disk_bytes: u64::MAX });
+    let settings = SqliteSettings { retain_bytes, uploads, ..settings(dir.path()) };
     let mut sink = SqliteSink::open(settings.clone()).unwrap();
     store(&mut sink, 1, &wine(1, 0..30_000));
     let mut export = SqliteExport::open(settings).unwrap();

@@ -46,9 +46,7 @@ impl Registry {
         let (told, answers) = channel();
         let auto_register = settings.auto_register;
         let worker = Worker { client, auto_register, pending: BTreeMap::new(), told, warned: BTreeMap::new() };
-        std::thread::Builder::new()
-            .name("predlog-registry".to_owned())
-            .spawn(move || worker.run(&asked))
+        crate::thread::spawn("predlog-registry", move || worker.run(&asked))
             .map_err(|error| format!("kafka.registry: cannot start a thread: {error}"))?;
         Ok(Registry { asks, answers })
     }

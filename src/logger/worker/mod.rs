@@ -15,7 +15,7 @@ use crate::batch::{Batch, BatchSettings, Batcher, Chunk, Origin};
 use crate::clock::Now;
 use crate::lane::{BUFFERS, Taken};
 use crate::ledger::Entries;
-use crate::sink::{Kept, Maintained, Sink, SinkError};
+use crate::sink::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
 use crate::spool::Spool;
 use flush::Flush;
 use lost::Lost;
@@ -263,7 +263,9 @@ impl Worker {
 
     /// To the spool, but for what the sink has kept; or held.
     fn keep(&mut self, taken: Vec<Taken>, kept: &Kept, now: Now) {
-        match self.spill(&taken, kept, now) {
+        // What is left of a full disk is for what the sink has to get off it.
+        let full = self.down.as_ref().is_some_and(|down| down.kind == SinkErrorKind::NoSpace);
+        match if full { None } else { self.spill(&taken, kept, now) } {
             Some(Ok(rows)) => {
                 self.spooled += rows;
                 self.owned += taken.iter().map(|taken| taken.rows).sum::<u64>() - rows;

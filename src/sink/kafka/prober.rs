@@ -67,7 +67,7 @@ impl Prober {
         let answers = Arc::clone(&shared);
         let create = settings.create_topics;
         let creator = Creator { config, partitions: settings.partitions, replication: settings.replication, client: None };
-        let thread = std::thread::Builder::new().name("predlog-kafka".to_owned()).spawn(move || {
+        let thread = crate::thread::spawn("predlog-kafka", move || {
             let mut creator = creator;
             for request in received {
                 match request {

@@ -65,7 +65,7 @@ impl NatsSink {
         let shared = Arc::new(Shared::default());
         let (commands, received) = unbounded_channel();
         let running = publish::run(target, settings.clone(), wanted, Arc::clone(&shared), received);
-        let thread = std::thread::Builder::new().name("predlog-nats".to_owned()).spawn(move || {
+        let thread = crate::thread::spawn("predlog-nats", move || {
             runtime.block_on(running);
             // A resolver that hangs must not hold up the end.
             runtime.shutdown_background();

@@ -7,7 +7,7 @@
 mod seal;
 mod stored;
 
-use super::{Kept, Maintained, Sink, SinkError, SinkErrorKind};
+use super::{Kept, Maintained, Sink, SinkError, SinkErrorKind, disk};
 use crate::batch::{Batch, Origin};
 use crate::clock::Now;
 use crate::rotation::RotationSettings;
@@ -24,8 +24,6 @@ const NAME: &str = "parquet";
 /// Batches of as many bytes, which are those of more than some 10 MB/s, wait for the sealers as they are: compressing and unpacking them would take three
 /// tenths of the CPU time of a record on its way to its column, for a file that is gone within minutes.
 const RAW_FROM: u64 = 2 << 20;
-/// Bytes that the disk must have free beside as many as the segments have.
-const FREE_BYTES: u64 = 4 << 20;
 
 /// What a [`ParquetSink`] is told.
 #[derive(Clone, Debug)]
@@ -80,25 +78,11 @@ impl ParquetSink {
         self.unsealed_bytes() + files
     }
 
-    /// A segment goes only when its files are complete: a disk that is full of segments would stay so, as there is no room for files.
-    fn check_free(&self) -> Result<(), SinkError> {
-        // Some file systems do not tell how large they are.
-        let Some(disk) = rustix::fs::statvfs(&self.settings.dir).ok().filter(|disk| disk.f_blocks > 0) else { return Ok(()) };
-        let (free, unsealed) = (disk.f_bavail.saturating_mul(disk.f_frsize), self.unsealed_bytes());
-        if free >= unsealed + FREE_BYTES {
-            return Ok(());
-        }
-        let message = format!(
-            "no space left for more: free={free} bytes in dir={} are for the files of unsealed={unsealed} bytes; expected {FREE_BYTES} more than those",
-            self.settings.dir.display()
-        );
-        Err(SinkError::new(NAME, SinkErrorKind::NoSpace, message))
-    }
-
     fn check_disk(&self) -> Result<(), SinkError> {
         let (used, max) = (self.disk_bytes(), self.settings.max_disk_bytes);
         if used < max {
-            return self.check_free();
+            // A segment goes only when its files are complete: a disk that is full of segments would stay so, as there is no room for files.
+            return disk::check_free(NAME, &self.settings.dir, self.unsealed_bytes(), "the files that segments become");
         }
         let message = format!(
             "used={used} bytes are not in finished or uploaded files yet, which reaches upload.max_disk_bytes={max} (for one of [[sinks]]: its max_bytes) in dir={}",

@@ -178,7 +178,7 @@ impl Sealers {
         let count = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
         let spawn = |index: usize| {
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new().name(format!("predlog-seal-{index}")).spawn(move || shared.run())
+            crate::thread::spawn(format!("predlog-seal-{index}"), move || shared.run())
         };
         let threads = (0..count).map(spawn).collect::<io::Result<Vec<_>>>()?;
         Ok(Sealers { shared, threads, now: SystemClock::default().now() })

@@ -33,6 +33,8 @@ pub(super) struct Db {
     pub(super) conn: Connection,
     path: PathBuf,
     identity: Option<Identity>,
+    /// The `-wal` file is to be left alone.
+    abandoned: bool,
 }
 
 impl Db {
@@ -54,8 +56,9 @@ impl Db {
 
     fn open_once(path: &Path, settings: &SqliteSettings) -> Result<Self, Fault> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        super::locks::of_open_files();
         let conn = Connection::open_with_flags(path, flags)?;
-        let mut db = Db { identity: identity(path).ok(), conn, path: path.to_owned() };
+        let mut db = Db { identity: identity(path).ok(), conn, path: path.to_owned(), abandoned: false };
         let prepared = db.configure(settings).and_then(|()| schema::prepare(&db.conn, path, settings));
         prepared.map_err(|fault| fault.with_errno(&db.conn))?;
         // The file is made by the first write; from then on its identity stands.
@@ -65,7 +68,7 @@ impl Db {
 
     fn configure(&self, settings: &SqliteSettings) -> Result<(), Fault> {
         let conn = &self.conn;
-        conn.busy_timeout(settings.busy_timeout.min(MAX_BUSY_TIMEOUT))?;
+        self.wait_for_locks(settings.busy_timeout)?;
         // Before anything is written, so that nothing of another program's file is changed.
         schema::version(conn, &self.path)?;
         // Takes effect only in a file without tables, and lets retention give pages back to the file system.
@@ -83,6 +86,11 @@ impl Db {
         Ok(())
     }
 
+    /// How long a call waits for another process's lock.
+    pub(super) fn wait_for_locks(&self, busy_timeout: Duration) -> Result<(), Fault> {
+        Ok(self.conn.busy_timeout(busy_timeout.min(MAX_BUSY_TIMEOUT))?)
+    }
+
     /// Whether the file at the path is no longer this one: somebody moved or deleted it, or set it aside.
     pub(super) fn moved(&self) -> bool {
         self.identity.is_some() && identity(&self.path).ok() != self.identity
@@ -93,8 +101,8 @@ impl Db {
     }
 
     /// Closes without touching the `-wal` file, which at this path may be another's by now.
-    pub(super) fn abandon(self) {
-        self.leave_wal();
+    pub(super) fn abandon(mut self) {
+        self.abandoned = true;
     }
 
     fn leave_wal(&self) {
@@ -107,8 +115,14 @@ impl Db {
 impl Drop for Db {
     fn drop(&mut self) {
         // The last connection to close deletes the -wal file by its name.
-        if self.moved() {
-            self.leave_wal();
+        if self.abandoned || self.moved() {
+            return self.leave_wal();
+        }
+        // What is in the -wal file belongs into the database when a process ends. The last connection to close would see to it, but where another of this process
+        // was the first to take the lock that they share, it is not given that lock alone (see `locks.rs`).
+        let checkpoint = || self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(fault) = self.wait_for_locks(Duration::ZERO).and_then(|()| Ok(checkpoint()?)) {
+            tracing::debug!(path = %self.path.display(), ?fault, "the -wal file stays as it is");
         }
     }
 }

@@ -25,10 +25,13 @@ mod history;
 mod insert;
 mod ledger;
 mod line;
+mod locks;
 mod ranges;
 mod retain;
+mod room;
 mod rows;
 mod schema;
+mod sizes;
 mod stored;
 mod view_sql;
 mod views;
@@ -49,12 +52,15 @@ use db::{Db, Identity};
 use error::Fault;
 use insert::Inserter;
 use ranges::Ranges;
+use room::Room;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 use views::Models;
 
 const NAME: &str = "sqlite";
+/// How long a start waits for another process's lock: a server's first `log()` after a fork is one.
+const OPEN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How the sqlite store is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,9 +85,18 @@ pub struct SqliteSettings {
     pub retain: Option<Duration>,
     /// While the file is larger than this, the rows that arrived first are deleted. The `-wal` file comes on top, up to 32 MiB.
     pub retain_bytes: Option<ByteSize>,
-    /// Rows that were not uploaded are never deleted.
+    /// Rows are uploaded, and never deleted before.
     #[serde(skip)]
-    pub keep_until_uploaded: bool,
+    pub uploads: Option<Uploads>,
+}
+
+/// What an upload takes of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uploads {
+    /// Rows that are uploaded together, at most.
+    pub max_rows: u64,
+    /// Bytes of the rows that wait for their upload, past which no more records are taken.
+    pub max_disk_bytes: u64,
 }
 
 impl Default for SqliteSettings {
@@ -94,7 +109,7 @@ impl Default for SqliteSettings {
             views: true,
             retain: None,
             retain_bytes: None,
-            keep_until_uploaded: false,
+            uploads: None,
         }
     }
 }
@@ -114,6 +129,7 @@ pub struct SqliteSink {
     inserter: Inserter,
     ranges: Ranges,
     models: Models,
+    room: Room,
     /// The batch that the open transaction ends with.
     written: Option<u64>,
     owned: Option<u64>,
@@ -122,7 +138,7 @@ pub struct SqliteSink {
 }
 
 impl SqliteSink {
-    /// Opens or makes the store. A locked or full one is opened by a later call, a damaged one is set aside.
+    /// Opens or makes the store. A locked or full one is opened by a later call, so that a start waits for a moment at most; a damaged one is set aside.
     ///
     /// # Errors
     /// When the directory cannot be made or written, or the file is another program's or a newer version's.
@@ -133,12 +149,20 @@ impl SqliteSink {
             db: None,
             inserter: Inserter::new(),
             ranges: Ranges::default(),
+            room: Room::default(),
             written: None,
             owned: None,
             suspect: false,
         };
-        match sink.ready() {
-            Ok(_) => Ok(sink),
+        let opened =
+            Db::open(&SqliteSettings { busy_timeout: sink.settings.busy_timeout.min(OPEN_TIMEOUT), ..sink.settings.clone() });
+        let opened = opened.and_then(|db| {
+            db.wait_for_locks(sink.settings.busy_timeout)?;
+            sink.db = Some(db);
+            Ok(())
+        });
+        match opened {
+            Ok(()) => Ok(sink),
             Err(fault) => {
                 let passes = fault.is_busy() || fault.is_no_space() || fault.is_damage();
                 let error = sink.failed("open the database", fault);
@@ -258,6 +282,9 @@ impl Sink for SqliteSink {
     }
 
     fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        if self.written.is_none() {
+            self.room.check(&self.settings)?;
+        }
         self.try_write(batch).map_err(|fault| self.failed("write", fault))
     }
 
@@ -276,7 +303,7 @@ impl Sink for SqliteSink {
             let step = match self.ready() {
                 Ok(_) => {
                     let Some(db) = &self.db else { return Ok(Maintained::default()) };
-                    retain::step(&db.conn, &self.settings, now)
+                    retain::step(&db.conn, &self.settings, now).and_then(|()| self.room.measure(&db.conn, &self.settings))
                 }
                 Err(fault) => Err(fault),
             };
@@ -286,6 +313,7 @@ impl Sink for SqliteSink {
     }
 
     fn probe(&mut self) -> Result<(), SinkError> {
+        self.room.check(&self.settings)?;
         self.try_probe().map_err(|fault| self.failed("probe", fault))?;
         self.suspect = false;
         Ok(())

@@ -3,6 +3,7 @@
 use super::db::{MAX_BUSY_TIMEOUT, WAL_LIMIT, suffixed};
 use super::error::Fault;
 use super::ranges::{Table, add_range};
+use super::sizes::{Sizes, Span};
 use super::{SqliteSettings, rows};
 use crate::clock::Now;
 use crate::record::Writer;
@@ -21,11 +22,11 @@ const CHECKPOINT_WAIT: Duration = Duration::from_millis(100);
 
 /// One step.
 pub(super) fn step(conn: &Connection, settings: &SqliteSettings, now: Now) -> Result<(), Fault> {
-    let limit = if settings.keep_until_uploaded { rows::uploaded_through(conn)? } else { i64::MAX };
+    let limit = if settings.uploads.is_some() { rows::uploaded_through(conn)? } else { i64::MAX };
     if let Some(retain) = settings.retain {
         let retain = i64::try_from(retain.as_micros()).unwrap_or(i64::MAX);
         by_age(conn, settings.index_timestamp, now.wall.micros().saturating_sub(retain), limit)?;
-        statements(conn, now.wall.micros().saturating_sub(retain.saturating_mul(2)), settings.keep_until_uploaded)?;
+        statements(conn, now.wall.micros().saturating_sub(retain.saturating_mul(2)), settings.uploads.is_some())?;
     }
     let max_bytes = settings.retain_bytes.map(|bytes| i64::try_from(bytes.as_u64()).unwrap_or(i64::MAX));
     if let Some(max_bytes) = max_bytes {
@@ -52,8 +53,8 @@ fn by_age(conn: &Connection, indexed: bool, oldest: i64, limit: i64) -> Result<(
 }
 
 /// The ledger's entries stay twice as long as the records that they are about.
-fn statements(conn: &Connection, oldest: i64, keep_until_uploaded: bool) -> Result<(), Fault> {
-    let limit = if keep_until_uploaded { rows::entries_uploaded_through(conn)? } else { i64::MAX };
+fn statements(conn: &Connection, oldest: i64, uploads: bool) -> Result<(), Fault> {
+    let limit = if uploads { rows::entries_uploaded_through(conn)? } else { i64::MAX };
     let candidates =
         "SELECT rowid FROM (SELECT rowid, timestamp FROM ledger WHERE rowid <= ?2 ORDER BY rowid LIMIT ?3) WHERE timestamp < ?1";
     let any: bool = conn
@@ -80,14 +81,9 @@ fn statements(conn: &Connection, oldest: i64, keep_until_uploaded: bool) -> Resu
 
 /// Deletes as many rows as the file is too large by, by the mean size of a row.
 fn by_size(conn: &Connection, max_bytes: i64, limit: i64) -> Result<(), Fault> {
-    let sizes = Sizes::of(conn)?;
-    let used = sizes.page_bytes * (sizes.pages - sizes.free);
-    let (first, last): (Option<i64>, Option<i64>) = conn
-        .prepare_cached("SELECT (SELECT min(rowid) FROM predictions), (SELECT max(rowid) FROM predictions)")?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let (true, Some(first), Some(last)) = (used > max_bytes, first, last) else { return Ok(()) };
-    // Retention leaves few gaps between rowids, so their span says how many rows there are.
-    let mean = (used / (last - first + 1)).max(1);
+    let used = Sizes::of(conn)?.used();
+    let (true, Some(span)) = (used > max_bytes, Span::of(conn)?) else { return Ok(()) };
+    let mean = (used / span.rows()).max(1);
     let rows = ((used - max_bytes) / mean + 1).min(ROWS);
     expire(conn, "SELECT rowid FROM predictions WHERE rowid <= ?1 ORDER BY rowid LIMIT ?2", params![limit, rows])
 }
@@ -120,23 +116,6 @@ fn expire(conn: &Connection, candidates: &str, params: &[&dyn ToSql]) -> Result<
         count.execute(params![model_name, hour, rows])?;
     }
     Ok(transaction.commit()?)
-}
-
-struct Sizes {
-    page_bytes: i64,
-    pages: i64,
-    free: i64,
-}
-
-impl Sizes {
-    fn of(conn: &Connection) -> Result<Self, Fault> {
-        let pragma = |sql: &str| conn.prepare_cached(sql)?.query_row([], |row| row.get(0));
-        Ok(Sizes {
-            page_bytes: pragma("PRAGMA page_size")?,
-            pages: pragma("PRAGMA page_count")?,
-            free: pragma("PRAGMA freelist_count")?,
-        })
-    }
 }
 
 /// Makes the file smaller where it is too large, or where much of it is free; a little free space is left for the rows to come.

@@ -98,7 +98,7 @@ impl SqliteExport {
     }
 
     /// Gives `each` the lines of a plan's rows of one model, each with its `\n`, byte for byte as they were logged, sorted by timestamp.
-    /// Rows that retention has deleted since are missing: where there is an upload, `keep_until_uploaded` belongs on.
+    /// Rows that retention has deleted since are missing: where there is an upload, `uploads` belongs in the settings.
     ///
     /// # Errors
     /// When the database cannot be read, or is another one than the plan's.

@@ -148,12 +148,12 @@ impl<'py> Headers<'py> {
 fn differ(route: &str, taken: &str) -> bool {
     let is_parameter = |part: &str| part.contains('{');
     for (wanted, found) in route.rsplit('/').zip(taken.trim_start_matches('/').rsplit('/')) {
+        if wanted.ends_with(":path}") || found.ends_with(":path}") {
+            // It stands for any number of parts: those before it have no counterparts. One that is wanted is for whatever is there.
+            return false;
+        }
         if is_parameter(wanted) && !is_parameter(found) {
             return true;
-        }
-        if wanted.ends_with(":path}") || found.ends_with(":path}") {
-            // It stands for any number of parts: those before it have no counterparts.
-            return false;
         }
     }
     false

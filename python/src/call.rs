@@ -8,11 +8,22 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// The first arguments, which need no name; behind them come [`fields::NAMES`]. All other keywords are metadata.
 const POSITIONAL: [&str; 3] = ["model_name", "inputs", "outputs"];
 const ARGUMENTS: usize = POSITIONAL.len() + fields::NAMES.len();
+
+/// With the signature that `inspect` reads.
+const DOC: &CStr = c"log($self, model_name, inputs, outputs=None, model_version=None, id=None, timestamp=None, request_id=None, row_index=None, \
+status_code=None, error=None, latency_ms=None, sample_weight=None, metadata=None, traceparent=None, /, **fields)\n--\n\n\
+Logs a prediction, and says what became of it: an Outcome, which is true where it was accepted.\n\n\
+All but the first three go by name; other keywords are metadata. `timestamp` is a datetime, seconds since 1970 or an RFC 3339 text. What has no JSON\n\
+form is kept as its text, and what does not fit its field as metadata of its name, counted in snapshot()['encoded_as_text']: nothing is raised\n\
+for it but by a logger with strict=True.";
 
 /// Adds the method to the class.
 pub(crate) fn add_log(class: &Bound<'_, PyType>) -> PyResult<()> {
@@ -20,7 +31,7 @@ pub(crate) fn add_log(class: &Bound<'_, PyType>) -> PyResult<()> {
         ml_name: c"log".as_ptr(),
         ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: log },
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-        ml_doc: c"Logs a prediction; other keywords become metadata.".as_ptr(),
+        ml_doc: DOC.as_ptr(),
     };
     // The class keeps a pointer to it, and is never gone.
     let method = Box::leak(Box::new(method));
@@ -48,13 +59,47 @@ unsafe extern "C" fn log(
         let all = if arguments.is_null() { &[] } else { std::slice::from_raw_parts(arguments, (count + named) as usize) };
         Arguments { logger: Borrowed::from_ptr(py, logger), all, positional: count as usize, names }
     };
-    let raised = match catch_unwind(AssertUnwindSafe(|| arguments.call(py))) {
+    if SETTLED.load(Ordering::Relaxed) {
+        // The interpreter ends: it stops threads that wait for it, and not all of what they are in can be stopped.
+        return match Outcome::new(py, predlog::Outcome::Dropped(predlog::DropReason::Closed)) {
+            Ok(outcome) => outcome.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
+        };
+    }
+    under_way(1);
+    let called = catch_unwind(AssertUnwindSafe(|| arguments.call(py)));
+    under_way(-1);
+    let raised = match called {
         Ok(Ok(outcome)) => return outcome.into_ptr(),
         Ok(Err(error)) => error,
         Err(_) => PyRuntimeError::new_err("log() panicked, which is an error in predlog"),
     };
     raised.restore(py);
     std::ptr::null_mut()
+}
+
+/// Calls of `log()` that are under way.
+static CALLS: AtomicIsize = AtomicIsize::new(0);
+/// No more calls are taken.
+static SETTLED: AtomicBool = AtomicBool::new(false);
+
+/// Threads that are attached count one after the other. Without Python's lock they may miss one, for which the end waits a second.
+#[inline]
+fn under_way(calls: isize) {
+    CALLS.store(CALLS.load(Ordering::Relaxed) + calls, Ordering::Relaxed);
+}
+
+/// From here on `log()` answers that its logger is closed, and runs none of its values' code. Waits up to `timeout` seconds for calls that are under way.
+#[pyfunction]
+pub(crate) fn settle(py: Python<'_>, timeout: f64) {
+    SETTLED.store(true, Ordering::Relaxed);
+    let until = Instant::now() + Duration::from_secs_f64(timeout.clamp(0.0, 60.0));
+    while CALLS.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+        py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+    }
 }
 
 struct Arguments<'a, 'py> {

@@ -46,8 +46,10 @@ impl Column {
             DataType::Timestamp(unit, Some(_)) => {
                 // The values are in UTC, whatever the zone.
                 let utc = make_array(array.to_data().into_builder().data_type(DataType::Timestamp(*unit, None)).build()?);
-                let text = cast(&utc, &DataType::Utf8)?;
-                Column::Text(text.as_string::<i32>().iter().map(|text| text.map(|text| format!("{text}+00:00"))).collect())
+                let text = texts(&utc)?;
+                // One that no calendar has is a number.
+                let zoned = |text: &str| if text.contains('T') { format!("{text}+00:00") } else { text.to_owned() };
+                Column::Text(text.iter().map(|text| text.map(zoned)).collect())
             }
             DataType::Dictionary(_, values) => Column::new(&as_type(values.as_ref().clone())?)?,
             DataType::RunEndEncoded(_, values) => Column::new(&as_type(values.data_type().clone())?)?,
@@ -80,7 +82,7 @@ impl Column {
                     "type={kind}: expected numbers, text, times, lists or structs"
                 )));
             }
-            _ => Column::Text(as_type(DataType::Utf8)?.as_string::<i32>().clone()),
+            _ => Column::Text(texts(array)?),
         })
     }
 
@@ -96,6 +98,23 @@ impl Column {
             Column::Object(_, nulls) => nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)),
         }
     }
+}
+
+/// Values as text. A time that no calendar has is the number that it is in Arrow, and costs the others nothing.
+fn texts(array: &ArrayRef) -> Result<StringArray, ArrowError> {
+    let text = |array: &ArrayRef| cast(array, &DataType::Utf8).map(|text| text.as_string::<i32>().clone());
+    text(array).or_else(|error| {
+        let number = |array: &ArrayRef| {
+            let narrow = cast(array, &DataType::Int64).or_else(|_| cast(&cast(array, &DataType::Int32)?, &DataType::Int64));
+            narrow.and_then(|number| text(&number))
+        };
+        let one = |at: usize| {
+            let cell = array.slice(at, 1);
+            let text = text(&cell).or_else(|_| number(&cell))?;
+            Ok(text.is_valid(0).then(|| text.value(0).to_owned()))
+        };
+        (0..array.len()).map(one).collect::<Result<StringArray, ArrowError>>().map_err(|_| error)
+    })
 }
 
 fn seconds(counts: &Int64Array, unit: TimeUnit) -> Float64Array {

@@ -3,12 +3,13 @@
 use crate::encode::Context;
 use predlog::Prediction;
 use predlog::clock::Timestamp;
-use predlog::record::{MAX_TEXT_BYTES, actuals_of};
+use predlog::record::{MAX_ID_BYTES, MAX_TEXT_BYTES, actuals_of};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyMapping, PyString};
 use serde::Serialize;
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 macro_rules! named {
     ($($name:ident),*) => {
@@ -109,11 +110,13 @@ impl<'a> Fields<'a> {
         let named = &given.named;
         let text = |object: Option<&'a Bound<'py, PyAny>>| object.map(|object| context.text(object)).transpose();
         self.model_name = context.text(given.model_name)?;
-        self.model_version = text(named.model_version)?;
-        self.id = text(named.id)?;
+        self.model_version = self.short("model_version", text(named.model_version)?, MAX_TEXT_BYTES, context);
+        // An empty one is none: a header that was not sent.
+        let id = text(named.id)?.filter(|id| !id.is_empty());
+        self.id = self.short("id", id, MAX_ID_BYTES, context);
         self.error = text(named.error)?;
-        self.request_id = self.short("request_id", text(named.request_id)?, context);
-        self.traceparent = self.short("traceparent", text(named.traceparent)?, context);
+        self.request_id = self.short("request_id", text(named.request_id)?, MAX_TEXT_BYTES, context);
+        self.traceparent = self.short("traceparent", text(named.traceparent)?, MAX_TEXT_BYTES, context);
         self.timestamp = self.fit("timestamp", named.timestamp, "a datetime or seconds since 1970", context, time)?;
         self.row_index = self.fit("row_index", named.row_index, "an int from 0 to 2**63-1", context, row_index)?;
         self.status_code =
@@ -122,22 +125,31 @@ impl<'a> Fields<'a> {
         self.sample_weight =
             self.fit("sample_weight", named.sample_weight, "a float", context, |object| object.extract().ok())?;
         if let Some(metadata) = named.metadata {
-            match metadata.cast::<PyDict>() {
-                Ok(metadata) => self.add(metadata, context)?,
-                Err(_) => self.metadata.push(("metadata".to_owned(), context.as_text(metadata, "metadata as a dict")?)),
+            match dict(metadata) {
+                Some(metadata) => self.add(&metadata, context)?,
+                None => self.metadata.push(("metadata".to_owned(), context.as_text(metadata, "metadata as a dict")?)),
             }
         }
-        match given.others {
-            Some(others) => self.add(others, context),
-            None => Ok(()),
+        let Some(others) = given.others else { return Ok(()) };
+        let before = self.metadata.len();
+        self.add(others, context)?;
+        // A keyword wins over the metadata's own.
+        if before > 0 {
+            let keywords: HashSet<String> = self.metadata[before..].iter().map(|(key, _)| key.clone()).collect();
+            let mut at = 0;
+            self.metadata.retain(|(key, _)| {
+                at += 1;
+                at > before || !keywords.contains(key)
+            });
         }
+        Ok(())
     }
 
     /// A text that a client has chosen, in a header: the record is not lost for its length, nor does `strict` raise for it.
     #[inline]
-    fn short(&mut self, name: &str, text: Option<Cow<'a, str>>, context: &Context<'_>) -> Option<Cow<'a, str>> {
+    fn short(&mut self, name: &str, text: Option<Cow<'a, str>>, most: usize, context: &Context<'_>) -> Option<Cow<'a, str>> {
         let text = text?;
-        if text.len() <= MAX_TEXT_BYTES {
+        if text.len() <= most {
             return Some(text);
         }
         context.as_text.set(context.as_text.get() + 1);
@@ -170,9 +182,10 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// The same for the record that keeps the model's actuals.
-    pub fn for_actuals(mut self) -> Self {
+    /// The same for the record that keeps the model's actuals, of the prediction `id`.
+    pub fn for_actuals(mut self, id: Cow<'a, str>) -> Self {
         self.model_name = Cow::Owned(actuals_of(&self.model_name));
+        self.id = Some(id);
         self
     }
 
@@ -217,5 +230,17 @@ fn time(object: &Bound<'_, PyAny>) -> Option<Timestamp> {
         Ok(seconds) => seconds,
         Err(_) => object.call_method0("timestamp").ok()?.extract().ok()?,
     };
-    seconds.is_finite().then(|| Timestamp::from_micros((seconds * 1e6).round() as i64))
+    let micros = (seconds * 1e6).round() as i64;
+    // Milliseconds in place of seconds are past every calendar: a wrong time is no time.
+    let timestamp = Timestamp::from_micros(micros);
+    (seconds.is_finite() && timestamp.micros() == micros).then_some(timestamp)
+}
+
+/// Any mapping.
+fn dict<'py>(metadata: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> {
+    if let Ok(dict) = metadata.cast::<PyDict>() {
+        return Some(dict.clone());
+    }
+    let items = metadata.cast::<PyMapping>().ok()?.items().ok()?;
+    PyDict::from_sequence(items.as_any()).ok()
 }

@@ -7,6 +7,7 @@ mod call;
 mod columns;
 mod encode;
 mod fields;
+mod forks;
 mod frame;
 mod json;
 mod keys;
@@ -29,12 +30,16 @@ fn run(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // What says why nothing is logged: a fork is no moment to import it.
+    module.py().import("logging")?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<logger::Logger>()?;
     call::add_log(&module.py().get_type::<logger::Logger>())?;
     module.add_class::<json::Json>()?;
     module.add_class::<outcome::Outcome>()?;
-    module.add_function(wrap_pyfunction!(logger::forking, module)?)?;
+    module.add_function(wrap_pyfunction!(logger::end_all, module)?)?;
+    module.add_function(wrap_pyfunction!(forks::forking, module)?)?;
+    module.add_function(wrap_pyfunction!(call::settle, module)?)?;
     module.add_function(wrap_pyfunction!(asgi::log_asgi, module)?)?;
     module.add_function(wrap_pyfunction!(wsgi::log_wsgi, module)?)?;
     module.add_function(wrap_pyfunction!(run, module)?)

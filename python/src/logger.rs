@@ -2,9 +2,11 @@
 
 use crate::encode::{Context, Value};
 use crate::fields::{Fields, Given, Keywords, Named};
+use crate::forks::{DEADLINE, ENDING, FORKER, FORKING, OPENING, this_thread};
 use crate::outcome::Outcome;
 use crate::{batch, frame};
 use parking_lot::Mutex;
+use predlog::stats::Snapshot;
 use predlog::{Config, DropReason, Guard, Prediction, Report};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -13,11 +15,9 @@ use pyo3::types::{PyDict, PyString};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A fork waits so long for what is still to be delivered; the rest is on disk, and the next logger delivers it.
-const FORK_DEADLINE: Duration = Duration::from_secs(5);
 /// `log()` waits so long for a fork that another thread is in.
 const FORK_WAIT: Duration = Duration::from_secs(6);
 /// A record finds the logger ended by a fork at most so often.
@@ -25,12 +25,10 @@ const TRIES: u32 = 3;
 /// A year: longer ones have no end that a clock could tell.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Forks that are under way: no logger may be opened, as its thread would not be there in the child.
-static FORKING: AtomicU32 = AtomicU32::new(0);
-/// Loggers that are being opened, detached from Python: a fork waits for them. It is changed, and compared with [`FORKING`], while attached.
-static OPENING: AtomicU32 = AtomicU32::new(0);
-/// The same of loggers that are being ended.
-static ENDING: AtomicU32 = AtomicU32::new(0);
+/// How long a logger that could not be opened is not tried again: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often a wait looks for Python's signals.
+const SIGNALS_EVERY: Duration = Duration::from_millis(100);
 
 #[pyclass(subclass, weakref, frozen, name = "Logger", module = "predlog._native")]
 pub(crate) struct Logger {
@@ -43,14 +41,22 @@ pub(crate) struct Logger {
 }
 
 /// Locked for a copy only, by threads that are attached to Python: so no fork finds it locked, and never while Python code runs.
+#[derive(Default)]
 struct State {
     open: Option<(Arc<predlog::Logger>, Guard)>,
     /// A thread is about to open it.
     opening: bool,
+    /// Threads that are ending it.
+    ending: u32,
     /// By the caller, for good.
     closed: bool,
+    /// It could not be opened: until when it is not tried again, and how long that was.
+    failed: Option<(Instant, Duration)>,
     /// Of the loggers that ended for a fork.
     past: Report,
+    /// The same of what a report has not.
+    past_digested: u64,
+    past_sink_failures: u64,
 }
 
 #[pymethods]
@@ -66,7 +72,9 @@ impl Logger {
         strict: bool,
     ) -> PyResult<Self> {
         let config = Config::from_layers(name.zip(text), variables, Some(keywords)).map_err(to_python)?;
-        let state = Mutex::new(State { open: None, opening: false, closed: false, past: Report::default() });
+        // It is opened again after a fork, where the process may be in another directory by then.
+        let config = config.with_absolute_dirs();
+        let state = Mutex::default();
         Ok(Logger { config, strict, as_text: AtomicU64::new(0), told: AtomicBool::new(false), state })
     }
 
@@ -110,12 +118,13 @@ impl Logger {
         let context = Context::new(converter(py)?, self.strict);
         // None is no id.
         let id = if id.is_none() { PyString::new(py, "").into_any() } else { id };
-        let named = Named { model_version, id: Some(&id), timestamp, ..Named::default() };
+        let named = Named { model_version, timestamp, ..Named::default() };
         let others = PyDict::new(py);
         if let Some(revision) = revision {
             others.set_item("revision", revision)?;
         }
-        let fields = Fields::read(&Given { model_name, named, others: Some(&others) }, &context)?.for_actuals();
+        let fields = Fields::read(&Given { model_name, named, others: Some(&others) }, &context)?;
+        let fields = fields.for_actuals(context.text(&id)?);
         let values = Value { object: actuals, context: &context };
         Outcome::new(py, self.push(py, fields.prediction(&(), &values, &fields.metadata()), &context)?)
     }
@@ -124,24 +133,41 @@ impl Logger {
     #[pyo3(signature = (timeout=30.0))]
     fn flush(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
         let timeout = seconds(timeout)?;
-        let Some(logger) = self.state.lock().open.as_ref().map(|(logger, _)| Arc::clone(logger)) else { return Ok(true) };
-        Ok(py.detach(|| logger.flush(timeout)))
+        let logger = {
+            let state = self.state.lock();
+            match &state.open {
+                Some((logger, _)) => Arc::clone(logger),
+                // What a logger that ended has left is in the directory.
+                None => return Ok(state.past.on_disk == 0),
+            }
+        };
+        if py.detach(|| logger.flush(timeout.min(SIGNALS_EVERY))) {
+            return Ok(true);
+        }
+        // By another thread, so that this one sees Python's signals, such as Ctrl-C.
+        let rest = timeout.saturating_sub(SIGNALS_EVERY);
+        let thread = std::thread::Builder::new().name("predlog-flush".to_owned()).spawn(move || logger.flush(rest))?;
+        while !thread.is_finished() {
+            py.check_signals()?;
+            py.detach(|| std::thread::sleep(Duration::from_millis(2)));
+        }
+        Ok(thread.join().unwrap_or(false))
     }
 
     /// Delivers what was accepted, for up to `timeout` seconds, and takes no more. Says what became of all records. Closing again changes nothing.
     #[pyo3(signature = (timeout=5.0))]
     fn close<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyDict>> {
         let timeout = seconds(timeout)?;
-        self.state.lock().closed = true;
-        self.end(py, timeout);
+        self.close_now(py, timeout);
         self.snapshot(py)
     }
 
     /// The counters: accepted, delivered, on_disk, dropped (by reason), encoded_as_text and more.
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let (past, now) = {
+        let (past, digested, sink_failures, now) = {
             let state = self.state.lock();
-            (state.past.clone(), state.open.as_ref().map(|(logger, _)| logger.snapshot()).unwrap_or_default())
+            let now = state.open.as_ref().map(|(logger, _)| logger.snapshot()).unwrap_or_default();
+            (state.past.clone(), state.past_digested, state.past_sink_failures, now)
         };
         let mut dropped: BTreeMap<&'static str, u64> = past.dropped;
         for (reason, count) in now.dropped {
@@ -153,24 +179,19 @@ impl Logger {
         counters.set_item("on_disk", past.on_disk + now.on_disk)?;
         counters.set_item("dropped", dropped)?;
         counters.set_item("recovered", past.recovered + now.recovered)?;
-        counters.set_item("digested", now.digested)?;
+        counters.set_item("digested", digested + now.digested)?;
         counters.set_item("queue_bytes", now.queue_bytes)?;
         counters.set_item("spool_bytes", now.spool_bytes)?;
-        counters.set_item("sink_failures", now.sink_failures)?;
+        counters.set_item("sink_failures", sink_failures + now.sink_failures)?;
         counters.set_item("encoded_as_text", self.as_text.load(Ordering::Relaxed))?;
         counters.set_item("problem", past.problem)?;
         Ok(counters)
     }
 
-    /// Ends the logger for a fork. The next `log()`, in the parent as in the child, opens one again.
-    fn _before_fork(&self, py: Python<'_>) {
-        self.end(py, FORK_DEADLINE);
-    }
-
     /// The child starts with no records of its own.
     fn _after_fork_in_child(&self) {
         let mut state = self.state.lock();
-        (state.past, state.opening) = (Report::default(), false);
+        *state = State { closed: state.closed, ..State::default() };
         self.as_text.store(0, Ordering::Relaxed);
     }
 }
@@ -203,6 +224,8 @@ impl Logger {
         let as_text = context.as_text.get();
         if as_text > 0 {
             self.as_text.fetch_add(as_text, Ordering::Relaxed);
+            // PyO3 does not know that `call.rs` is attached: what was dropped since, such as an exception with the values of its frames, waits until it attaches.
+            Python::attach(|_| ());
         }
         match context.error.take() {
             Some(error) => Err(error),
@@ -279,7 +302,9 @@ impl Logger {
         loop {
             {
                 let mut state = self.state.lock();
-                if state.closed || state.open.is_some() {
+                // It is not tried with each record, nor waited for by the thread that forks: a signal's handler, or another one's hook.
+                let failed = state.failed.is_some_and(|(until, _)| Instant::now() < until);
+                if state.closed || state.open.is_some() || failed || FORKER.load(Ordering::Acquire) == this_thread() {
                     return Ok(state.open.as_ref().map(|(logger, _)| Arc::clone(logger)));
                 }
                 // Attached to Python: no fork begins between the look at it and the count.
@@ -295,12 +320,18 @@ impl Logger {
             py.detach(|| std::thread::sleep(Duration::from_millis(1)));
         }
         // Files and databases are waited for: meanwhile other threads run. What is wrong for a moment only is not wrong the second time.
+        let again = self.state.lock().failed.is_none();
         let open = || predlog::Logger::open(&self.config);
-        let opened = py.detach(|| open().or_else(|error| if is_config(&error) { Err(error) } else { open() }));
+        let opened = py.detach(|| open().or_else(|error| if is_config(&error) || !again { Err(error) } else { open() }));
         let mut state = self.state.lock();
         state.opening = false;
         OPENING.fetch_sub(1, Ordering::AcqRel);
-        let (logger, guard) = opened.map_err(to_python)?;
+        let (logger, guard) = opened.map_err(|error| {
+            let wait = state.failed.map_or(RETRY.0, |(_, wait)| (2 * wait).min(RETRY.1));
+            state.failed = Some((Instant::now() + wait, wait));
+            to_python(error)
+        })?;
+        state.failed = None;
         let logger = Arc::new(logger);
         state.open = Some((Arc::clone(&logger), guard));
         let closed = state.closed;
@@ -309,20 +340,46 @@ impl Logger {
         if closed {
             // Somebody has closed it meanwhile, and found nothing to end.
             drop(logger);
-            self.end(py, FORK_DEADLINE);
+            self.end(py, DEADLINE);
             return Ok(None);
         }
         Ok(Some(logger))
     }
 
+    /// Ends it for good.
+    fn close_now(&self, py: Python<'_>, timeout: Duration) {
+        self.state.lock().closed = true;
+        self.end(py, timeout);
+    }
+
     fn end(&self, py: Python<'_>, timeout: Duration) {
-        let Some((logger, guard)) = self.state.lock().open.take() else { return };
-        drop(logger);
+        if let Some(ending) = self.begin_to_end(py) {
+            let ended = py.detach(|| ending.end(timeout));
+            self.note_end(py, ended);
+        }
+        // Another thread may be at it.
+        let until = Instant::now() + timeout;
+        while self.state.lock().ending > 0 && Instant::now() < until {
+            py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+        }
+    }
+
+    fn begin_to_end(&self, _attached: Python<'_>) -> Option<Ending> {
+        let mut state = self.state.lock();
+        let (logger, guard) = state.open.take()?;
+        state.ending += 1;
         // A child of a fork meanwhile would have the worker's locks, and nobody who unlocks them.
         ENDING.fetch_add(1, Ordering::AcqRel);
-        let report = py.detach(|| guard.shutdown(timeout));
+        Some(Ending { logger, guard })
+    }
+
+    fn note_end(&self, _attached: Python<'_>, (report, last): (Report, Snapshot)) {
         ENDING.fetch_sub(1, Ordering::AcqRel);
-        let past = &mut self.state.lock().past;
+        let mut state = self.state.lock();
+        state.ending -= 1;
+        state.past_digested += last.digested;
+        state.past_sink_failures += last.sink_failures;
+        let past = &mut state.past;
         past.accepted += report.accepted;
         past.delivered += report.delivered;
         past.on_disk += report.on_disk;
@@ -334,37 +391,62 @@ impl Logger {
     }
 }
 
-/// Marks a step of a fork:
-/// - `begins`: from here on no logger is opened. Waits for those that are being opened: they are open then, and known.
-/// - `ready`: all loggers that are known were ended. Waits for those that other threads are ending.
-/// - `parent`, `child`: it is over.
-///
-/// Without these waits the child would keep files open and have what other threads had locked, and not these threads.
-#[pyfunction]
-pub(crate) fn forking(py: Python<'_>, step: &str) {
-    match step {
-        "begins" => {
-            FORKING.fetch_add(1, Ordering::AcqRel);
-            wait_for(py, &OPENING);
-        }
-        "ready" => wait_for(py, &ENDING),
-        // Its begin was not seen where this module is imported meanwhile.
-        "parent" => _ = FORKING.fetch_update(Ordering::AcqRel, Ordering::Acquire, |forks| forks.checked_sub(1)),
-        _ => {
-            predlog::Logger::after_fork_in_child();
-            for threads in [&FORKING, &OPENING, &ENDING] {
-                threads.store(0, Ordering::Release);
-            }
+impl Drop for Logger {
+    fn drop(&mut self) {
+        // Nobody has closed it. Other threads of Python's run meanwhile.
+        if let Some((logger, guard)) = self.state.get_mut().open.take() {
+            drop(logger);
+            _ = Python::try_attach(|py| py.detach(|| guard.shutdown(DEADLINE)));
         }
     }
 }
 
-/// Waits for other threads, for a while.
-fn wait_for(py: Python<'_>, threads: &AtomicU32) {
-    let until = Instant::now() + FORK_DEADLINE;
-    while threads.load(Ordering::Acquire) > 0 && Instant::now() < until {
-        py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+/// A logger that takes no more records, which ends while its thread is not attached to Python.
+struct Ending {
+    logger: Arc<predlog::Logger>,
+    guard: Guard,
+}
+
+impl Ending {
+    fn end(self, timeout: Duration) -> (Report, Snapshot) {
+        let report = self.guard.shutdown(timeout);
+        (report, self.logger.snapshot())
     }
+}
+
+/// Ends loggers, all at the same time, for up to `timeout` seconds: for good, or for a fork, after which the next `log()` opens them again.
+#[pyfunction]
+pub(crate) fn end_all(py: Python<'_>, loggers: Vec<PyRef<'_, Logger>>, timeout: f64, for_good: bool) -> PyResult<()> {
+    let timeout = seconds(timeout)?;
+    if for_good {
+        loggers.iter().for_each(|logger| logger.state.lock().closed = true);
+    }
+    /// What is to end, and what became of it.
+    type Slot = (Mutex<Option<Ending>>, Mutex<Option<(Report, Snapshot)>>);
+    let slot = |logger: &PyRef<'_, Logger>| -> Slot { (Mutex::new(logger.begin_to_end(py)), Mutex::new(None)) };
+    let slots: Vec<Slot> = loggers.iter().map(slot).collect();
+    let end = |(ending, ended): &Slot| {
+        let ending = ending.lock().take();
+        *ended.lock() = ending.map(|ending| ending.end(timeout));
+    };
+    py.detach(|| {
+        std::thread::scope(|scope| {
+            for slot in slots.iter().filter(|(ending, _)| ending.lock().is_some()) {
+                // Where no thread can be had, one after another.
+                if std::thread::Builder::new().spawn_scoped(scope, || end(slot)).is_err() {
+                    end(slot);
+                }
+            }
+        });
+    });
+    for (logger, (_, ended)) in loggers.iter().zip(slots) {
+        if let Some(ended) = ended.into_inner() {
+            logger.note_end(py, ended);
+        }
+        // Another thread may be at it.
+        logger.end(py, timeout);
+    }
+    Ok(())
 }
 
 /// Says in Python's log why nothing is logged. Whatever its handlers raise is nothing to the caller.
@@ -380,6 +462,9 @@ fn converter(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
 }
 
 fn seconds(timeout: f64) -> PyResult<Duration> {
+    if timeout == f64::INFINITY {
+        return Ok(MAX_TIMEOUT);
+    }
     Duration::try_from_secs_f64(timeout)
         .map_err(|_| PyValueError::new_err(format!("timeout={timeout}: expected seconds, from 0; pass a number such as 5.0")))
 }

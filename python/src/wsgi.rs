@@ -4,7 +4,6 @@
 use crate::body::{MAX_BYTES, as_json, capture, is_json};
 use crate::fields::{Given, Named};
 use crate::logger::Logger;
-use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -49,27 +48,31 @@ pub(crate) fn log_wsgi<'py>(
 /// The JSON body, or else the query.
 fn inputs<'py>(request: &Bound<'py, PyAny>, environ: &Bound<'py, PyDict>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = request.py();
-    if is_json(text(environ.get_item(intern!(py, "CONTENT_TYPE"))?.as_ref())) {
+    let content_type = environ.get_item(intern!(py, "CONTENT_TYPE"))?;
+    let content_type = text(content_type.as_ref());
+    if content_type.is_empty() || is_json(content_type) {
         let length = environ.get_item(intern!(py, "CONTENT_LENGTH"))?;
         let length = str::from_utf8(text(length.as_ref())).ok().and_then(|length| length.parse::<usize>().ok());
         if length.is_some_and(|length| length > MAX_BYTES) {
             return Ok(None);
         }
-        // The view has most often read it already, and werkzeug keeps that.
-        match request.call_method0(intern!(py, "get_data")) {
-            Ok(body) => {
-                let body: PyBackedBytes = body.extract()?;
-                if body.len() > MAX_BYTES {
-                    return Ok(None);
-                }
-                let encoding = environ.get_item(intern!(py, "HTTP_CONTENT_ENCODING"))?;
-                if !body.is_empty() {
-                    return as_json(py, body, text(encoding.as_ref()));
-                }
+        // Where the view has read it, werkzeug keeps it.
+        let attributes = request.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
+        let body = match attributes.get_item(intern!(py, "_cached_data"))? {
+            Some(body) => body,
+            None => capture(py, "unread")?.call1((request,))?,
+        };
+        if !body.is_none() {
+            let body: PyBackedBytes = body.extract()?;
+            if body.len() > MAX_BYTES {
+                return Ok(None);
             }
-            // Larger than the application takes, or the client has gone.
-            Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None),
-            Err(error) => return Err(error),
+            // Who does not say what it is may send anything.
+            let is_json = !content_type.is_empty() || matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
+            if !body.is_empty() && is_json {
+                let encoding = environ.get_item(intern!(py, "HTTP_CONTENT_ENCODING"))?;
+                return as_json(py, body, text(encoding.as_ref()));
+            }
         }
     }
     if text(environ.get_item(intern!(py, "QUERY_STRING"))?.as_ref()).is_empty() {

@@ -63,7 +63,8 @@ class Logger(_native.Logger):
         Columns of numbers, text, times, lists and structs make no Python objects, and Python's other threads run meanwhile. When the queue is full such
         rows wait for room, all together for up to `timeout` seconds, so from async code call it by `asyncio.to_thread`.
         """
-        return log_rows(self, model_name, inputs, outputs, request_id=request_id or str(uuid.uuid4()), timeout=timeout, **fields)
+        fields["request_id"] = request_id or str(uuid.uuid4())
+        return log_rows(self, model_name, inputs, outputs, fields, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +73,8 @@ class Logger(_native.Logger):
         self.close()
 
 
-_lock = threading.Lock()
+# Of a thread: its own signal handlers may log, or close, while it opens one.
+_lock = threading.RLock()
 _default: Logger | None = None
 
 
@@ -90,12 +92,16 @@ def init(config: Config = None, *, strict: bool = False, **overrides: Any) -> Lo
 
 
 def default() -> Logger:
-    """The logger of `init()`; where that was not called, one with the configuration of the environment."""
+    """The logger of `init()`; where that was not called, or `close()` since, one with the configuration of the environment."""
     global _default
     if _default is None:
         with _lock:
             if _default is None:
-                _default = Logger()
+                made = Logger()
+                if _default is None:
+                    _default = made
+                else:
+                    made.close()  # A signal's handler has made one meanwhile.
     return _default
 
 
@@ -112,7 +118,7 @@ def actuals(
 
 
 def close(timeout: float = 5.0) -> None:
-    """Closes the default logger, if there is one."""
+    """Closes the default logger, if there is one. A `log()` of this module after that opens another one, with the configuration of the environment."""
     global _default
     with _lock:
         before, _default = _default, None
@@ -123,7 +129,7 @@ def close(timeout: float = 5.0) -> None:
 def _new_lock() -> None:
     # Another thread may have held it when the process forked.
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import time
 import zlib
@@ -67,6 +68,25 @@ def default() -> Logger | None:
         return None
 
 
+def unread(request: Any) -> bytes | None:
+    """What a WSGI application has not read of a body, where all of it is here: a client that has not sent it yet, and may never, is not waited for."""
+    environ = request.environ
+    socket = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    if socket is None and not isinstance(environ.get("wsgi.input"), (io.BytesIO, io.BufferedRandom)):
+        return None
+    before = None if socket is None else socket.gettimeout()
+    try:
+        if socket is not None:
+            socket.settimeout(0)
+        body: bytes = request.get_data()
+        return body
+    except Exception:  # It is not here, or larger than the application takes.
+        return None
+    finally:
+        if socket is not None:
+            socket.settimeout(before)
+
+
 def as_json(body: bytes | bytearray | memoryview, encoding: str = "") -> Json | None:
     """A body as JSON, or as its text where it is none; None where there is nothing, or an `encoding` (of HTTP) that is not known."""
     body = bytes(body)
@@ -79,12 +99,17 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
     """Empty where it cannot be unpacked, or would be too large."""
     if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return b""
-    unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)  # Which of them it is says its header.
-    try:
-        plain = unpacker.decompress(body, MAX_BODY_BYTES + 1)
-    except zlib.error:
-        return b""
-    return plain if unpacker.eof and len(plain) <= MAX_BODY_BYTES else b""
+    plain = b""
+    while body and len(plain) <= MAX_BODY_BYTES:
+        unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)  # Which of them it is says its header.
+        try:
+            plain += unpacker.decompress(body, MAX_BODY_BYTES + 1 - len(plain))
+        except zlib.error:
+            return b""
+        if not unpacker.eof:
+            return b""
+        body = unpacker.unused_data.lstrip(b"\0")  # gzip may have several members, and zeros behind them.
+    return plain if len(plain) <= MAX_BODY_BYTES else b""
 
 
 def query(text: bytes) -> dict[str, Any]:

@@ -31,6 +31,8 @@ def source(values: Any, names: Any = None) -> Any:
         return _numpy(values)
     elif _has_objects(values) or _has_extensions(values):
         raise TypeError("expected columns that are neither Python objects nor extension types")
+    else:
+        values = with_names(values)
     return values.__arrow_c_stream__()
 
 
@@ -45,6 +47,14 @@ def names_of(columns: Any) -> list[str]:
             name = f"{text}.{again}"
         names[name] = None
     return list(names)
+
+
+def with_names(table: Any) -> Any:
+    """A table of pyarrow whose columns have names of their own; anything else as it is."""
+    names = getattr(getattr(table, "schema", None), "names", None)
+    if not hasattr(table, "rename_columns") or names is None or len(set(names)) == len(names):
+        return table
+    return table.rename_columns(names_of(names))
 
 
 def frame_rows(frame: Any) -> Iterator[dict[str, Any]]:
@@ -63,9 +73,11 @@ def _has_objects(values: Any) -> bool:
 
 def _is_extension(dtype: Any) -> bool:
     """Whether Arrow would have the storage of a pandas column: a period's ordinal."""
-    pyarrow: Any = sys.modules.get("pyarrow")
+    kind = type(dtype).__name__
+    if kind == "CategoricalDtype":
+        return _is_extension(dtype.categories.dtype)
     storage = getattr(dtype, "pyarrow_dtype", None)
-    return type(dtype).__name__ in ("PeriodDtype", "IntervalDtype") or storage is not None and isinstance(storage, pyarrow.BaseExtensionType)
+    return kind in ("PeriodDtype", "IntervalDtype") or storage is not None and _extends(storage)
 
 
 def _has_extensions(values: Any) -> bool:
@@ -74,7 +86,16 @@ def _has_extensions(values: Any) -> bool:
     if pyarrow is None or not isinstance(values, (pyarrow.Table, pyarrow.RecordBatch, pyarrow.Array, pyarrow.ChunkedArray)):
         return False
     types = values.schema.types if hasattr(values, "schema") else [values.type]
-    return any(isinstance(kind, pyarrow.BaseExtensionType) for kind in types)
+    return any(map(_extends, types))
+
+
+def _extends(kind: Any) -> bool:
+    """Whether a type of pyarrow is an extension, or has one within."""
+    if isinstance(kind, sys.modules["pyarrow"].BaseExtensionType):
+        return True
+    if hasattr(kind, "value_type"):  # Lists, dictionaries, run-end-encoded ones.
+        return _extends(kind.value_type)
+    return hasattr(kind, "get_all_field_indices") and any(_extends(kind.field(at).type) for at in range(kind.num_fields))  # Structs.
 
 
 def is_of(values: Any, module: str, name: str) -> bool:
@@ -83,12 +104,22 @@ def is_of(values: Any, module: str, name: str) -> bool:
     return kind is not None and isinstance(values, kind)
 
 
+def micros(times: Any) -> tuple[Any, Any]:
+    """NumPy's times in microseconds since 1970, and which of them are out of that range, which NumPy itself does not tell."""
+    plain = times.astype("datetime64[us]")
+    # Of finer ones the digits that are cut differ.
+    coarse = times.dtype.str.partition("[")[2] not in ("us]", "ns]", "ps]", "fs]", "as]")
+    return plain, (plain.astype(times.dtype) != times) & (times == times) & coarse
+
+
 def _numpy(array: Any) -> tuple[str, bytes, int | None]:
     kind, size = array.dtype.kind, array.dtype.itemsize
     if array.ndim not in (1, 2) or kind not in "biufM" or array.ndim == 2 and array.shape[1] == 0:
         raise TypeError(f"dtype={array.dtype} ndim={array.ndim}: expected numbers or times in one or two dimensions")
     if kind == "M":
-        array = array.astype("datetime64[us]")
+        array, outside = micros(array)
+        if outside.any():
+            raise TypeError(f"dtype={array.dtype}: expected times that microseconds can tell")
     elif kind == "f" and size not in (4, 8):
         array, size = array.astype("float64"), 8
     elif not array.dtype.isnative:

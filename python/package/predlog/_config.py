@@ -33,6 +33,9 @@ def read(config: Config, overrides: Mapping[str, Any]) -> Sources:
     """Raises ValueError for values that no configuration has, with a line for each."""
     problems: list[str] = []
     variables = [(name, value) for name, value in os.environ.items() if name.startswith(_PREFIX)]
+    # Python has what is not UTF-8 as surrogates, which the extension does not take.
+    problems.extend(f"variable {ascii(name)}: not UTF-8" for name, value in variables if not _is_unicode(name + value))
+    variables = [(name, value) for name, value in variables if _is_unicode(name + value)]
     keywords = _document(overrides, "keyword", problems)
     if config is None:
         config = os.environ.get("PREDLOG_CONFIG") or None
@@ -41,8 +44,13 @@ def read(config: Config, overrides: Mapping[str, Any]) -> Sources:
     if isinstance(config, Mapping):
         name, text = "the given dict", _document(config, "file=the given dict", problems)
     elif config is not None:
-        with open(config, encoding="utf-8") as file:
-            name, text = os.fspath(config), file.read()
+        # `open()` takes numbers too, as files that are open already.
+        name = os.fspath(config)
+        with open(name, encoding="utf-8") as file:
+            try:
+                text = file.read()
+            except UnicodeDecodeError as error:
+                raise ValueError(f"file={name}: expected UTF-8: {error}") from None
     if problems:
         try:
             _native.Logger(name, text, variables, keywords, False)  # For all else that is wrong; it is not opened.
@@ -69,6 +77,8 @@ def _value(value: Any, origin: str, path: str, problems: list[str]) -> str | Non
     """None, and a problem, for what cannot be meant as text, a number, a list or a table."""
     if isinstance(value, enum.Enum):
         value = value.value
+    if type(value).__module__ == "numpy" and hasattr(value, "item"):
+        value = value.item()
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
@@ -89,6 +99,10 @@ def _value(value: Any, origin: str, path: str, problems: list[str]) -> str | Non
         return _string(str.__str__(value) if isinstance(value, str) else str(value))
     problems.append(f"{origin}: {path}: type={type(value).__name__}: expected text, a number, a bool, a timedelta, a path, a list or a dict")
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _is_text(value: Any) -> bool:

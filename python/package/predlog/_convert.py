@@ -10,10 +10,11 @@ import enum
 import functools
 import json
 import pathlib
+import sys
 import uuid
 from typing import Any
 
-from ._columns import frame_rows, is_of, names_of
+from ._columns import frame_rows, is_of, micros, names_of, with_names
 from ._native import Json
 
 # Larger arrays would be lists of objects only to become a digest.
@@ -60,7 +61,9 @@ def _loaded(body: bytes) -> Any:
 def _structured(value: Any) -> Any:
     kind = type(value)
     if dataclasses.is_dataclass(kind):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+        own: Any = getattr(kind, "__pydantic_fields__", {})  # Where pydantic has made it: what it excludes from its own dumps is no one else's.
+        names = (field.name for field in dataclasses.fields(kind))
+        return {name: getattr(value, name) for name in names if not getattr(own.get(name), "exclude", None)}
     if hasattr(kind, "__pydantic_fields__") or hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
         return _model(value)
     if hasattr(kind, "__fields__") and hasattr(kind, "json"):
@@ -140,7 +143,7 @@ def _arrow(value: Any) -> Any:
     size = len(value) * getattr(value, "num_columns", 1)
     if size > MAX_ELEMENTS:
         raise TypeError(f"size={size}: expected at most {MAX_ELEMENTS} elements")
-    return value.to_pylist()
+    return with_names(value).to_pylist()
 
 
 def plain_array(value: Any) -> Any:
@@ -149,8 +152,14 @@ def plain_array(value: Any) -> Any:
     kind = getattr(dtype, "kind", "O")
     if type(dtype).__module__.partition(".")[0] != "numpy":
         return value.tolist()  # pandas: its own types, of which Python's are made
+    if hasattr(value, "to_numpy"):
+        value = value.to_numpy()  # pandas: its text of times is another.
     if kind == "M":
-        return _without_missing(value.astype("datetime64[us]").astype(str).tolist())
+        plain, outside = micros(value)
+        texts = plain.astype(str)
+        if outside.any():
+            texts = sys.modules["numpy"].where(outside, value.astype(str), texts)
+        return _without_missing(texts.tolist())
     if kind == "m":
         return _without_missing((value / type(dtype.type(0))(1, "s")).tolist())
     if kind == "c":

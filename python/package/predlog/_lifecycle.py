@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import weakref
 from multiprocessing import util
 
 from . import _native
 
-_loggers: weakref.WeakSet[_native.Logger] = weakref.WeakSet()
+#: A reference that is gone takes itself out, at any moment: so it is copied before it is gone through, and never by Python's own code.
+_loggers: dict[int, weakref.ref[_native.Logger]] = {}
+_keys = itertools.count()
+#: A logger has so long to deliver what it has; the rest is in its directory.
+_SECONDS = 5.0
 
 
 def keep(logger: _native.Logger) -> None:
     """Has `logger` closed when the process ends, and opened again on both sides of a fork."""
-    _loggers.add(logger)
+    key = next(_keys)
+    _loggers[key] = weakref.ref(logger, lambda _: _loggers.pop(key, None))
+
+
+def _all() -> list[_native.Logger]:
+    return [logger for reference in list(_loggers.copy().values()) if (logger := reference()) is not None]
 
 
 def _close_all() -> None:
-    for logger in list(_loggers):
-        logger.close()
+    _native.end_all(_all(), _SECONDS, True)
+    # Daemon threads that are in `log()` now would be stopped within it.
+    _native.settle(1.0)
+
+
+def _end_all() -> None:
+    # Threads that outlive the function of a child of multiprocessing may log still.
+    _native.end_all(_all(), _SECONDS, False)
 
 
 def _before_fork() -> None:
     # The worker's thread would not be there in the child, and SQLite does not survive a fork. So each logger delivers what it has and ends; the
     # next log() opens it again, in the parent and in the child.
     _native.forking("begins")
-    for logger in list(_loggers):
-        logger._before_fork()
+    _native.end_all(_all(), _SECONDS, False)
     _native.forking("ready")
 
 
@@ -36,7 +51,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    for logger in list(_loggers):
+    for logger in _all():
         logger._after_fork_in_child()
     _native.forking("child")
 
@@ -47,7 +62,7 @@ class _Child:
 
 def _close_with_multiprocessing(_child: _Child) -> None:
     # A child of multiprocessing ends without atexit, but runs its finalizers.
-    util.Finalize(None, _close_all, exitpriority=0)
+    util.Finalize(None, _end_all, exitpriority=0)
 
 
 _child = _Child()

@@ -12,6 +12,8 @@ def rows_of(values: Any, names: Iterable[Any] | None) -> tuple[Any, Any]:
     A sparse matrix becomes a dict for each row, of the values that it stores, or an array when it stores all of them: what is not stored is zero to some
     models and missing to others.
     """
+    if any(base.__name__ == "QuantileDMatrix" for base in type(values).__mro__):
+        return values, names  # It has the bounds of its bins alone: those are nobody's features.
     if hasattr(values, "get_data") and hasattr(values, "num_row"):
         names = values.feature_names or names or [f"f{index}" for index in range(values.num_col())]
         values = values.get_data()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
-from ._columns import frame_rows, names_of, source
+from ._columns import frame_rows, names_of, source, with_names
 from ._convert import plain_array
 from ._matrix import rows_of
 
@@ -36,7 +36,15 @@ def rows(values: Any, names: Any = None) -> Iterator[Any]:
     names = None if names is None else names_of(names)
     for start in range(0, total, SLICE):
         for row in _slice(values, start, min(SLICE, total - start)):
-            yield row if names is None or isinstance(row, dict) else dict(zip(names, row))
+            yield row if names is None or not _has_length(row, len(names)) else dict(zip(names, row))
+
+
+def _has_length(row: Any, length: int) -> bool:
+    """Whether it is a row of so many features, and not one of another kind, which the model may refuse."""
+    try:
+        return not isinstance(row, (str, bytes, Mapping)) and len(row) == length
+    except Exception:
+        return False
 
 
 def _slice(values: Any, start: int, length: int) -> Any:
@@ -47,26 +55,31 @@ def _slice(values: Any, start: int, length: int) -> Any:
     if hasattr(values, "to_dicts"):  # polars
         return values.slice(start, length).to_dicts()
     if hasattr(values, "to_pylist"):  # pyarrow
-        return values.slice(start, length).to_pylist()
+        return with_names(values.slice(start, length)).to_pylist()
     part = values[start:end]
     return plain_array(part) if hasattr(part, "tolist") and hasattr(part, "dtype") else part
 
 
 def _is_per_output(outputs: Any, total: int) -> bool:
-    """Whether it is a list of two-dimensional arrays that each have all rows: what scikit-learn's classifiers of several outputs answer. It has as many
-    elements as there are outputs, be that the number of rows or not.
+    """Whether it is a list of two-dimensional arrays that each have all rows, as scikit-learn's classifiers of several outputs answer, or a tuple of arrays
+    that do, such as means and deviations. It has as many elements as there are outputs, be that the number of rows or not.
     """
-    return isinstance(outputs, list) and len(outputs) > 0 and all(_is_table(part) and len(part) == total for part in outputs)
+    dimensions = (2,) if isinstance(outputs, list) else (1, 2)
+    if not isinstance(outputs, (list, tuple)) or not outputs:
+        return False
+    return all(_is_array(part) and part.ndim in dimensions and len(part) == total for part in outputs)
 
 
-def _is_table(part: Any) -> bool:
-    return getattr(part, "ndim", None) == 2 and hasattr(part, "tolist") and hasattr(part, "dtype")
+def _is_array(part: Any) -> bool:
+    return hasattr(part, "ndim") and hasattr(part, "tolist") and hasattr(part, "dtype")
 
 
 def log_rows(
-    logger: Logger, model_name: str, inputs: Any, outputs: Any, names: Any = None, timeout: float = 0.0, **fields: Any
+    logger: Logger, model_name: str, inputs: Any, outputs: Any, fields: Mapping[str, Any], names: Any = None, timeout: float = 0.0
 ) -> int:
-    """A record for each row, with its `row_index`; returns how many were accepted. What has no rows is one record."""
+    """A record for each row, with its `row_index`; returns how many were accepted. What has no rows is one record. `fields` are keywords of `log()`."""
+    if "row_index" in fields:
+        raise TypeError("row_index: expected none, as each row has its own")
     inputs, names = rows_of(inputs, names)
     outputs, _ = rows_of(outputs, None)
     if names is None and getattr(inputs, "ndim", 0) == 1:
@@ -83,8 +96,8 @@ def log_rows(
     if columns is not None:
         try:
             return logger._log_columns(*columns, {"model_name": model_name, **fields}, timeout)
-        except TypeError:
-            pass  # Nothing was logged: a type that only Python makes plain, such as a map.
+        except (TypeError, UnicodeEncodeError):
+            pass  # Nothing was logged: a type that only Python makes plain, such as a map, or a name that is no Unicode.
     results = repeat(None) if outputs is None else rows(outputs)
     accepted = 0
     for index, (row, result) in enumerate(zip(rows(inputs, names), chain(results, repeat(None)))):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Model = TypeVar("Model")
 #: The last is XGBoost's.
 _METHODS = ("predict", "predict_proba", "inplace_predict")
+#: These answer the model itself, which is then the wrapped one.
+_OF_ITSELF = ("fit", "partial_fit", "set_params")
 #: What models call the rows, when they are given by name.
 _KEYWORDS = ("X", "data")
 #: What Python looks for in the class alone: the wrapper's has those that the model's has.
@@ -44,10 +46,15 @@ class _Wrapped:
         if name in _Wrapped.__slots__:
             raise AttributeError(name)  # Not made yet, but asked what it has: there is no model to ask.
         value = getattr(self._model, name)
-        return functools.wraps(value)(functools.partial(self._call, value)) if name in _METHODS else value
+        if name in _METHODS:
+            return functools.wraps(value)(functools.partial(self._call, value))
+        return functools.wraps(value)(functools.partial(self._change, value)) if name in _OF_ITSELF else value
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._model, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._model, name)
 
     # Copies are the wrapper's own: some models have methods for this, which would give the bare model.
     def __copy__(self) -> _Wrapped:
@@ -63,6 +70,10 @@ class _Wrapped:
     def __repr__(self) -> str:
         return f"predlog.wrap({self._model!r})"
 
+    def _change(self, method: Any, *arguments: Any, **keywords: Any) -> Any:
+        answer = method(*arguments, **keywords)
+        return self if answer is self._model else answer
+
     def _call(self, method: Any, *arguments: Any, **keywords: Any) -> Any:
         inputs = arguments[0] if arguments else next((keywords[name] for name in _KEYWORDS if name in keywords), None)
         start = time.perf_counter()
@@ -75,20 +86,23 @@ class _Wrapped:
         return outputs
 
     def _log(self, inputs: Any, outputs: Any, start: float, error: Exception | None) -> None:
-        from ._capture import default
+        from ._capture import default, tell_once, text_of
 
         latency_ms = (time.perf_counter() - start) * 1e3
         request_id = str(uuid.uuid4())
         logger = self._logger or default()
         if logger is None:
             return
-        text = None if error is None else repr(error)
+        text = None if error is None else text_of(error)
         fields: dict[str, Any] = {"model_version": self._model_version, "request_id": request_id, "latency_ms": latency_ms, "error": text}
         try:
-            log_rows(logger, self._model_name, inputs, outputs, _feature_names(self._model), **fields)
+            try:
+                log_rows(logger, self._model_name, inputs, outputs, fields, _feature_names(self._model))
+            except Exception:
+                # Whatever the model takes is its own affair: what does not come apart in rows is one record.
+                logger.log(self._model_name, inputs, outputs, **fields)
         except Exception:
-            # Whatever the model takes is its own affair: what does not come apart in rows is one record.
-            logger.log(self._model_name, inputs, outputs, **fields)
+            tell_once()  # A strict logger raises for what has no JSON form: the model's answer is not to be lost for that.
 
 
 @functools.lru_cache(maxsize=256)
@@ -98,7 +112,8 @@ def _class_for(kind: type) -> type[_Wrapped]:
     # scikit-learn finds out by `vars()` whether a model was fitted.
     members["__dict__"] = property(lambda wrapped: wrapped._model.__dict__)
     members.update((name, _passing(name)) for name in _SPECIAL if any(name in vars(base) for base in kind.__mro__))
-    return cast("type[_Wrapped]", type(_Wrapped.__name__, (_Wrapped,), members))
+    # Pipelines call their steps by the names of classes.
+    return cast("type[_Wrapped]", type(kind.__name__, (_Wrapped,), members))
 
 
 def _passing(name: str) -> Any:
@@ -120,8 +135,9 @@ def wrap(model: Model, *, model_name: str | None = None, model_version: str | No
     """`model` with its `predict`, `predict_proba` and `inplace_predict` logged: a record for each row, with the names of its features, the call's
     request_id and latency. Without `logger` it is the default one; without `model_name` the model's class.
 
-    Inputs are read when the model has answered: what it changes in them is in the records. Copies log by the same logger; pickled (joblib), the model is
-    wrapped as before, and logs by the default logger of the process that loads it.
+    Inputs are read when the model has answered: what it changes in them is in the records. `fit()` answers the wrapped model. Copies log by the same logger, but
+    for scikit-learn's clones, which a search or a cross-validation trains; pickled (joblib), the model is wrapped as before, and logs by the default logger of
+    the process that loads it.
 
     It is for models of scikit-learn and those with its methods, and for the boosters of LightGBM and XGBoost. Of a model with several outputs, whose
     `predict_proba` answers an array for each of them, a record has the row's probabilities of each output.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
 import re
@@ -82,7 +83,9 @@ class PredictionLogMiddleware:
                         # No exception is to be expected any more. A coroutine is made for this message only.
                         return sending_last(message)
             elif kind == "http.response.start":
-                started = message
+                # Others may change its headers later on: by then they are not those of this body.
+                headers = message.get("headers")
+                started = {**message, "headers": headers.copy()} if type(headers) is list else message
             return send(message)
 
         async def sending_last(message: Message) -> None:
@@ -161,14 +164,20 @@ def _is_json(started: Message | None) -> bool:
 
 
 def log_predictions(*, model_name: str, model_version: str | None = None, logger: Logger | None = None) -> Callable[[Handler], Handler]:
-    """Logs each call of a handler, async or not: its arguments as inputs, what it returns as outputs. It stands below `@app.post`."""
+    """Logs each call of a handler, async or not: its arguments as inputs, what it returns as outputs. It stands below `@app.post`.
+
+    Requests, responses and the like are no inputs; of a handler that has a request alone it is the JSON body, where the handler has read that. The status is that of
+    the response or of the exception, or what the handler has set in FastAPI's `response: Response`, else 200. A stream is not kept.
+    """
 
     def decorate(handler: Handler) -> Handler:
+        names = _names(handler)
+
         if inspect.iscoroutinefunction(handler):
 
             @functools.wraps(handler)
             async def logged(*arguments: Any, **keywords: Any) -> Any:
-                with _Logged(Call(model_name, model_version, logger), arguments, keywords) as watched:
+                with _Logged(Call(model_name, model_version, logger), names, arguments, keywords) as watched:
                     watched.outputs = await handler(*arguments, **keywords)
                 return watched.outputs
 
@@ -176,7 +185,7 @@ def log_predictions(*, model_name: str, model_version: str | None = None, logger
 
         @functools.wraps(handler)
         def logged_sync(*arguments: Any, **keywords: Any) -> Any:
-            with _Logged(Call(model_name, model_version, logger), arguments, keywords) as watched:
+            with _Logged(Call(model_name, model_version, logger), names, arguments, keywords) as watched:
                 watched.outputs = handler(*arguments, **keywords)
             return watched.outputs
 
@@ -185,13 +194,23 @@ def log_predictions(*, model_name: str, model_version: str | None = None, logger
     return decorate
 
 
+def _names(handler: Callable[..., Any]) -> list[str]:
+    """Those of the arguments that may be given without one."""
+    try:
+        parameters = inspect.signature(handler).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [parameter.name for parameter in parameters if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)]
+
+
 class _Logged:
     """A handler's call: logged as it is left, whichever way."""
 
-    def __init__(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    def __init__(self, call: Call, names: list[str], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         self.call = call
-        self.arguments = arguments
-        self.keywords = keywords
+        self.arguments = dict(zip(names, arguments))
+        self.arguments.update((str(at), value) for at, value in enumerate(arguments) if at >= len(names))
+        self.arguments.update(keywords)
         self.outputs: Any = None
 
     def __enter__(self) -> _Logged:
@@ -205,29 +224,50 @@ class _Logged:
             tell_once()  # Properties of the handler's own values may raise anything: its answer is not to be lost for that.
 
     def _log(self, error: BaseException | None) -> None:
-        outputs, status = self.outputs, 200
+        outputs, status = self.outputs, self._status()
         if error is not None:
             status = getattr(error, "status_code", 500)
         elif _is_of_framework(outputs) and hasattr(outputs, "status_code"):
             # A response: its body, where there is one already.
-            status, body, headers = outputs.status_code, getattr(outputs, "body", b""), outputs.headers
-            is_json = "json" in headers.get("content-type", "").lower() and len(body) <= MAX_BODY_BYTES
-            outputs = as_json(body, headers.get("content-encoding", "")) if is_json else None
+            status, outputs = outputs.status_code, _json(getattr(outputs, "body", b""), outputs.headers)
+        elif inspect.isgenerator(outputs) or inspect.isasyncgen(outputs):
+            outputs = None
         self.call.log(self._inputs(), outputs, status_code=status, error=error)
 
+    def _status(self) -> int:
+        """What the handler has set in the response that it was given, if it was."""
+        given = (getattr(value, "status_code", None) for value in self.arguments.values() if _is_of_framework(value))
+        return next((status for status in given if isinstance(status, int)), 200)
+
     def _inputs(self) -> Any:
-        named = {name: value for name, value in self.keywords.items() if not _is_of_framework(value)}
-        values = [*(value for value in self.arguments if not _is_of_framework(value)), *named.values()]
-        return values[0] if len(values) == 1 and _is_object(values[0]) else named or values
+        named = {name: value for name, value in self.arguments.items() if not _is_of_framework(value)}
+        if not named:
+            # Starlette's request keeps what was read of it.
+            bodies = (_json(value._body, value.headers) for value in self.arguments.values() if isinstance(getattr(value, "_body", None), bytes))
+            return next(bodies, None)
+        values = list(named.values())
+        return values[0] if len(values) == 1 and _is_object(values[0]) else named
+
+
+def _json(body: Any, headers: Mapping[str, str]) -> Any:
+    """A body of a request or a response; None where it is too large or none of JSON."""
+    is_json = "json" in headers.get("content-type", "").lower() and len(body) <= MAX_BODY_BYTES
+    return as_json(body, headers.get("content-encoding", "")) if is_json else None
 
 
 def _is_of_framework(value: Any) -> bool:
     """A request, a response, background tasks, a file: they are no values."""
-    return type(value).__module__.partition(".")[0] in ("starlette", "fastapi")
+    kind: Any = type(value)
+    return _is_class_of_framework(kind)
+
+
+@functools.lru_cache(maxsize=256)
+def _is_class_of_framework(kind: Any) -> bool:
+    return any(base.__module__.partition(".")[0] in ("starlette", "fastapi") for base in kind.__mro__)
 
 
 def _is_object(value: Any) -> bool:
-    return isinstance(value, Mapping) or hasattr(value, "__dict__")
+    return isinstance(value, Mapping) or hasattr(value, "__dict__") and not isinstance(value, enum.Enum)
 
 
 def prediction_log(*, model_name: str, model_version: str | None = None, logger: Logger | None = None) -> Callable[[], Call]:

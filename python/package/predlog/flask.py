@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import flask
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
 
 from ._capture import NOT_LOGGED, default, tell_once, text_of
 from ._native import log_wsgi
@@ -26,8 +27,8 @@ class PredictionLog:
     """Logs each request of the chosen routes: JSON in, JSON out, status, exception, latency.
 
     `routes` maps URL rules, as they are given to `@app.route` (behind a blueprint's prefix), to model names. Without a JSON body the query is the inputs.
-    Bodies above 1 MiB, those that are not JSON, and streams are not kept; gzip is unpacked. HEAD and OPTIONS are not logged. Without `logger` it is the default
-    one (`predlog.init`).
+    Bodies above 1 MiB, those that are not JSON, and streams are not kept; of a body that the view has not read it is what the client has sent by then. gzip is
+    unpacked. HEAD and OPTIONS are not logged. Without `logger` it is the default one (`predlog.init`).
     """
 
     def __init__(
@@ -85,20 +86,21 @@ def _timed(wsgi_app: WSGIApplication) -> WSGIApplication:
 def log_predictions(
     *, model_name: str, model_version: str | None = None, logger: Logger | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., flask.Response]]:
-    """Logs each call of a view. It stands below `@app.route`."""
+    """Logs each call of a view, but for HEAD and OPTIONS. It stands below `@app.route`."""
 
     def decorate(view: Callable[..., Any]) -> Callable[..., flask.Response]:
         @functools.wraps(view)
         def logged(*arguments: Any, **keywords: Any) -> flask.Response:
             start, request = time.perf_counter(), _request()
 
-            def log(response: flask.Response | None, status_code: int | None = None, error: str | None = None) -> None:
-                _log(logger, model_name, model_version, start, request, response, status_code, error)
+            def log(response: Response | None, status_code: int | None = None, error: str | None = None) -> None:
+                if request.method not in NOT_LOGGED:
+                    _log(logger, model_name, model_version, start, request, response, status_code, error)
 
             try:
                 response = flask.make_response(flask.current_app.ensure_sync(view)(*arguments, **keywords))
             except Exception as error:
-                if isinstance(error, HTTPException) and isinstance(error.response, flask.Response):
+                if isinstance(error, HTTPException) and isinstance(error.response, Response):
                     log(error.response)  # Of `abort(response)`: an answer as any other.
                 else:
                     log(None, error.code if isinstance(error, HTTPException) and error.code else 500, text_of(error))
@@ -127,7 +129,7 @@ def _log(
     model_version: str | None,
     start: float,
     request: flask.Request,
-    response: flask.Response | None,
+    response: Response | None,
     status_code: int | None,
     error: str | None,
 ) -> None:

@@ -1,0 +1,62 @@
+//! Forks: loggers end before, and are opened again on both sides by their next `log()`.
+
+use pyo3::prelude::*;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A fork waits so long for what is still to be delivered; the rest is on disk, and the next logger delivers it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Forks that are under way: no logger may be opened, as its thread would not be there in the child.
+pub(crate) static FORKING: AtomicU32 = AtomicU32::new(0);
+/// Loggers that are being opened, detached from Python: a fork waits for them. It is changed, and compared with [`FORKING`], while attached.
+pub(crate) static OPENING: AtomicU32 = AtomicU32::new(0);
+/// The same of loggers that are being ended.
+pub(crate) static ENDING: AtomicU32 = AtomicU32::new(0);
+/// The thread that forks, 0 for none.
+pub(crate) static FORKER: AtomicU64 = AtomicU64::new(0);
+
+/// Marks a step of a fork:
+/// - `begins`: from here on no logger is opened. Waits for those that are being opened: they are open then, and known.
+/// - `ready`: all loggers that are known were ended. Waits for those that other threads are ending.
+/// - `parent`, `child`: it is over.
+///
+/// Without these waits the child would keep files open and have what other threads had locked, and not these threads.
+#[pyfunction]
+pub(crate) fn forking(py: Python<'_>, step: &str) {
+    match step {
+        "begins" => {
+            FORKING.fetch_add(1, Ordering::AcqRel);
+            FORKER.store(this_thread(), Ordering::Release);
+            wait_for(py, &OPENING);
+        }
+        "ready" => wait_for(py, &ENDING),
+        // Its begin was not seen where this module is imported meanwhile.
+        "parent" => {
+            _ = FORKING.fetch_update(Ordering::AcqRel, Ordering::Acquire, |forks| forks.checked_sub(1));
+            FORKER.store(0, Ordering::Release);
+        }
+        _ => {
+            predlog::Logger::after_fork_in_child();
+            FORKER.store(0, Ordering::Release);
+            for threads in [&FORKING, &OPENING, &ENDING] {
+                threads.store(0, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// Waits for other threads, for a while.
+fn wait_for(py: Python<'_>, threads: &AtomicU32) {
+    let until = Instant::now() + DEADLINE;
+    while threads.load(Ordering::Acquire) > 0 && Instant::now() < until {
+        py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+    }
+}
+
+/// A number for this thread, from 1.
+pub(crate) fn this_thread() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local!(static NUMBER: u64 = NEXT.fetch_add(1, Ordering::Relaxed));
+    NUMBER.with(|number| *number)
+}

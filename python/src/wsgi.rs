@@ -58,9 +58,11 @@ fn inputs<'py>(request: &Bound<'py, PyAny>, environ: &Bound<'py, PyDict>) -> PyR
         }
         // Where the view has read it, werkzeug keeps it.
         let attributes = request.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
+        let is_there = length.is_some_and(|length| length > 0) || environ.contains(intern!(py, "HTTP_TRANSFER_ENCODING"))?;
         let body = match attributes.get_item(intern!(py, "_cached_data"))? {
             Some(body) => body,
-            None => capture(py, "unread")?.call1((request,))?,
+            None if is_there => capture(py, "unread")?.call1((request,))?,
+            None => py.None().into_bound(py),
         };
         if !body.is_none() {
             let body: PyBackedBytes = body.extract()?;

@@ -228,8 +228,9 @@ fn full_of_rows(dir: &Path) {
     let bucket = elsewhere.path().join("bucket");
     let mut config = config(dir, Store::Sqlite);
     config.upload.url = Some(format!("file://{}", bucket.display()));
-    config.upload.every = Duration::from_secs(1);
-    config.upload.max_rows = 5_000;
+    // Neither of these asks for an upload before the disk does.
+    config.upload.every = Duration::from_secs(3_600);
+    config.upload.max_rows = 20_000;
     config.direct.retain_bytes = Some(ByteSize::mib(4));
     mount(dir, &config);
     std::fs::write(&bucket, b"in the way").expect("a file");

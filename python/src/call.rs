@@ -1,6 +1,7 @@
 //! `Logger.log` as Python calls it, by its fast convention: a function with `**fields` gets a tuple and a dict from PyO3, made for each call.
 
 use crate::fields::{self, Given};
+use crate::forks::{SETTLED, under_way};
 use crate::logger::Logger;
 use crate::outcome::Outcome;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -10,16 +11,15 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
 
 /// The first arguments, which need no name; behind them come [`fields::NAMES`]. All other keywords are metadata.
 const POSITIONAL: [&str; 3] = ["model_name", "inputs", "outputs"];
 const ARGUMENTS: usize = POSITIONAL.len() + fields::NAMES.len();
 
 /// With the signature that `inspect` reads.
-const DOC: &CStr = c"log($self, model_name, inputs, outputs=None, model_version=None, id=None, timestamp=None, request_id=None, row_index=None, \
-status_code=None, error=None, latency_ms=None, sample_weight=None, metadata=None, traceparent=None, /, **fields)\n--\n\n\
+const DOC: &CStr = c"log($self, /, model_name, inputs, outputs=None, *, model_version=None, id=None, timestamp=None, request_id=None, row_index=None, \
+status_code=None, error=None, latency_ms=None, sample_weight=None, metadata=None, traceparent=None, **fields)\n--\n\n\
 Logs a prediction, and says what became of it: an Outcome, which is true where it was accepted.\n\n\
 All but the first three go by name; other keywords are metadata. `timestamp` is a datetime, seconds since 1970 or an RFC 3339 text. What has no JSON\n\
 form is kept as its text, and what does not fit its field as metadata of its name, counted in snapshot()['encoded_as_text']: nothing is raised\n\
@@ -79,27 +79,6 @@ unsafe extern "C" fn log(
     };
     raised.restore(py);
     std::ptr::null_mut()
-}
-
-/// Calls of `log()` that are under way.
-static CALLS: AtomicIsize = AtomicIsize::new(0);
-/// No more calls are taken.
-static SETTLED: AtomicBool = AtomicBool::new(false);
-
-/// Threads that are attached count one after the other. Without Python's lock they may miss one, for which the end waits a second.
-#[inline]
-fn under_way(calls: isize) {
-    CALLS.store(CALLS.load(Ordering::Relaxed) + calls, Ordering::Relaxed);
-}
-
-/// From here on `log()` answers that its logger is closed, and runs none of its values' code. Waits up to `timeout` seconds for calls that are under way.
-#[pyfunction]
-pub(crate) fn settle(py: Python<'_>, timeout: f64) {
-    SETTLED.store(true, Ordering::Relaxed);
-    let until = Instant::now() + Duration::from_secs_f64(timeout.clamp(0.0, 60.0));
-    while CALLS.load(Ordering::Relaxed) > 0 && Instant::now() < until {
-        py.detach(|| std::thread::sleep(Duration::from_millis(1)));
-    }
 }
 
 struct Arguments<'a, 'py> {

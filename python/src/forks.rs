@@ -1,7 +1,7 @@
-//! Forks: loggers end before, and are opened again on both sides by their next `log()`.
+//! The process's ends: before a fork loggers end, and are opened again on both sides by their next `log()`; with the interpreter, calls end too.
 
 use pyo3::prelude::*;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A fork waits so long for what is still to be delivered; the rest is on disk, and the next logger delivers it.
@@ -39,6 +39,7 @@ pub(crate) fn forking(py: Python<'_>, step: &str) {
         _ => {
             predlog::Logger::after_fork_in_child();
             FORKER.store(0, Ordering::Release);
+            CALLS.store(0, Ordering::Relaxed);
             for threads in [&FORKING, &OPENING, &ENDING] {
                 threads.store(0, Ordering::Release);
             }
@@ -59,4 +60,25 @@ pub(crate) fn this_thread() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     thread_local!(static NUMBER: u64 = NEXT.fetch_add(1, Ordering::Relaxed));
     NUMBER.with(|number| *number)
+}
+
+/// Calls of `log()` that are under way.
+static CALLS: AtomicIsize = AtomicIsize::new(0);
+/// No more calls are taken.
+pub(crate) static SETTLED: AtomicBool = AtomicBool::new(false);
+
+/// Threads that are attached count one after the other. Without Python's lock they may miss one, for which the end waits a second.
+#[inline]
+pub(crate) fn under_way(calls: isize) {
+    CALLS.store(CALLS.load(Ordering::Relaxed) + calls, Ordering::Relaxed);
+}
+
+/// From here on `log()` answers that its logger is closed, and runs none of its values' code. Waits up to `timeout` seconds for calls that are under way.
+#[pyfunction]
+pub(crate) fn settle(py: Python<'_>, timeout: f64) {
+    SETTLED.store(true, Ordering::Relaxed);
+    let until = Instant::now() + Duration::from_secs_f64(timeout.clamp(0.0, 60.0));
+    while CALLS.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+        py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+    }
 }

@@ -30,6 +30,8 @@ fn run(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // A server may read its store by Python's own `sqlite3`.
+    predlog::sink::sqlite::lock_open_files();
     // What says why nothing is logged: a fork is no moment to import it.
     module.py().import("logging")?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
@@ -39,7 +41,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<outcome::Outcome>()?;
     module.add_function(wrap_pyfunction!(logger::end_all, module)?)?;
     module.add_function(wrap_pyfunction!(forks::forking, module)?)?;
-    module.add_function(wrap_pyfunction!(call::settle, module)?)?;
+    module.add_function(wrap_pyfunction!(forks::settle, module)?)?;
     module.add_function(wrap_pyfunction!(asgi::log_asgi, module)?)?;
     module.add_function(wrap_pyfunction!(wsgi::log_wsgi, module)?)?;
     module.add_function(wrap_pyfunction!(run, module)?)

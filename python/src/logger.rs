@@ -191,6 +191,10 @@ impl Logger {
     /// The child starts with no records of its own.
     fn _after_fork_in_child(&self) {
         let mut state = self.state.lock();
+        if let Some(open) = state.open.take() {
+            // Nobody has asked before this fork: its thread is not here, and would be waited for.
+            std::mem::forget(open);
+        }
         *state = State { closed: state.closed, ..State::default() };
         self.as_text.store(0, Ordering::Relaxed);
     }
@@ -396,7 +400,12 @@ impl Drop for Logger {
         // Nobody has closed it. Other threads of Python's run meanwhile.
         if let Some((logger, guard)) = self.state.get_mut().open.take() {
             drop(logger);
-            _ = Python::try_attach(|py| py.detach(|| guard.shutdown(DEADLINE)));
+            _ = Python::try_attach(|py| {
+                // As `begin_to_end()`.
+                ENDING.fetch_add(1, Ordering::AcqRel);
+                py.detach(|| guard.shutdown(DEADLINE));
+                ENDING.fetch_sub(1, Ordering::AcqRel);
+            });
         }
     }
 }
@@ -466,6 +475,7 @@ fn seconds(timeout: f64) -> PyResult<Duration> {
         return Ok(MAX_TIMEOUT);
     }
     Duration::try_from_secs_f64(timeout)
+        .map(|timeout| timeout.min(MAX_TIMEOUT))
         .map_err(|_| PyValueError::new_err(format!("timeout={timeout}: expected seconds, from 0; pass a number such as 5.0")))
 }
 

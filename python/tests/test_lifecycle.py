@@ -262,6 +262,31 @@ def test_what_waits_holds_up_nobody(tmp_path: Path) -> None:
     run(code, tmp_path)
 
 
+def test_children_of_a_busy_process_end_at_once(tmp_path: Path) -> None:
+    """Threads that were in `log()` at the fork are not there in the child, and are not waited for."""
+    code = """
+        import os, predlog, threading, time
+        from predlog import _lifecycle
+        logger = predlog.Logger(direct={"dir": "data"})
+
+        def work():
+            while True:
+                logger.log("wine", 1)
+
+        for _ in range(4):
+            threading.Thread(target=work, daemon=True).start()
+        for _ in range(3):
+            if os.fork() == 0:
+                start = time.monotonic()
+                _lifecycle._close_all()
+                os._exit(0 if time.monotonic() - start < 0.9 else 1)
+            assert os.wait()[1] == 0
+        report = logger.close(float(2**62))
+        assert report["accepted"] == report["delivered"] > 0, report
+    """
+    run(code, tmp_path)
+
+
 def test_closing_twice_at_the_same_time(tmp_path: Path) -> None:
     """Who comes second waits until all is delivered."""
     code = """

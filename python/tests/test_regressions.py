@@ -243,5 +243,6 @@ def test_a_value(store: Store, name: str) -> None:
 def test_log_has_help() -> None:
     parameters = inspect.signature(predlog.Logger.log).parameters
     assert list(parameters)[:4] == ["self", "model_name", "inputs", "outputs"] and parameters["fields"].kind is inspect.Parameter.VAR_KEYWORD
-    assert {"id", "timestamp", "row_index", "metadata", "traceparent"} < set(parameters)
+    by_name = [name for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    assert by_name[:2] == ["model_version", "id"] and by_name[-2:] == ["metadata", "traceparent"]
     assert len((predlog.Logger.log.__doc__ or "").splitlines()) > 1

@@ -110,6 +110,27 @@ def test_a_body_that_no_one_reads_is_not_waited_for(store: Store, server: str, m
     assert [shown(row) for row in store.rows()] == [*expected, ("read", {"a": 2}, {"a": 2}, 200, None)]
 
 
+def test_the_rest_of_a_body_is_no_request(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a body that came in parts nothing is taken from the server, which would take the rest for the connection's next request."""
+    monkeypatch.setenv("PREDLOG_DIRECT__DIR", str(store.dir))
+    rest = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"smuggled\":1}"[:80]
+    command = ("gunicorn", "--worker-class", "gthread", "--threads", "2", "--bind", "127.0.0.1:{port}", "parts_app:app")
+    with served(store, "parts_app", SOURCE, *command) as port, socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        head = f"POST /view HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {5 + len(rest)}\r\n\r\n"
+        client.sendall(head.encode() + b'{"a":')
+        received = b""
+        while not received.endswith(b"}\n"):
+            received += client.recv(4096)
+        assert received.startswith(b"HTTP/1.1 401")
+        client.sendall(rest + b"GET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received = b""
+        while part := client.recv(4096):
+            received += part
+    # Of the next request, or nothing where the server has closed the connection.
+    assert not received or received.startswith(b"HTTP/1.1 404"), received
+    assert [shown(row) for row in store.rows()] == [("view", None, REFUSED, 401, None)]
+
+
 def test_flask_bodies_without_a_type_or_a_reader(store: Store) -> None:
     with store.logger() as logger:
         app = flask_app(logger, forced="forced", unread="unread", uncached="uncached")
@@ -204,8 +225,14 @@ def test_arguments_without_names_are_logged_beside_those_with_names(store: Store
         def predict(features: Any, threshold: float = 0.0, *more: int) -> int:
             return 1
 
-        assert predict({"x": 1}, threshold=0.5) == predict({"x": 1}) == predict({"x": 1}, 0.5, 7) == 1
-    assert [row["inputs"] for row in store.rows()] == [{"features": {"x": 1}, "threshold": 0.5}, {"x": 1}, {"features": {"x": 1}, "threshold": 0.5, "2": 7}]
+        class Service:
+            @asgi.log_predictions(model_name="m", logger=logger)
+            def predict(self, a: int, b: int) -> int:
+                return 1
+
+        assert predict({"x": 1}, threshold=0.5) == predict({"x": 1}) == predict({"x": 1}, 0.5, 7) == Service().predict(1, b=3) == 1
+    expected = [{"features": {"x": 1}, "threshold": 0.5}, {"x": 1}, {"features": {"x": 1}, "threshold": 0.5, "2": 7}, {"a": 1, "b": 3}]
+    assert [row["inputs"] for row in store.rows()] == expected
 
 
 def test_a_decorated_handler_with_a_request_alone_has_its_body_as_inputs(store: Store) -> None:
@@ -264,8 +291,11 @@ def test_a_route_of_any_path_logs_requests_of_every_route(store: Store) -> None:
         (gzip.compress(b'{"a":1,') + gzip.compress(b'"b":2}'), b'{"a":1,"b":2}'),
         (gzip.compress(b"[1]") + gzip.compress(b"  \n"), b"[1]  \n"),
         (gzip.compress(b"[1") + gzip.compress(b",2]")[:-1], None),
+        (gzip.compress(b"[1]") + b"\0\0", b"[1]"),
+        (gzip.compress(b"[1]") + b"rest", b"[1]"),
+        (gzip.compress(b"") * 50_000, None),
     ],
-    ids=["two", "blank", "cut"],
+    ids=["two", "blank", "cut", "zeros", "rest", "many"],
 )
 def test_gzip_of_several_members_is_unpacked_whole(packed: bytes, plain: bytes | None) -> None:
     body = _capture.as_json(packed, "gzip")

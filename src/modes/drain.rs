@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-/// The longest that the brokers may fail before that is told.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The longest that the brokers may fail: whoever begins anew sends what they have of a plan once more.
+const PATIENCE: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
 /// Rows of a plan: what a kill gives twice.
@@ -62,7 +62,7 @@ pub(super) fn attach(config: &Config, mut guard: Guard) -> Result<Guard, Error> 
 
 impl Service for Drain {
     fn stop(&mut self, deadline: Instant) {
-        // The batch at hand is waited for until then: a start that does not know what became of it gives it again. An error would say that it ends already.
+        // The batch at hand is waited for until then: a start that does not know what became of it gives it, or its plan, again. An error would say that it ends already.
         let _ = self.end.set(deadline);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();

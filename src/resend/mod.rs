@@ -116,13 +116,17 @@ impl Sender {
     /// # Errors
     /// The sink has failed for as long as the patience lasts, or it is to end. It may have some of the records.
     pub(crate) fn send(&mut self, records: &mut Records) -> Result<(), Error> {
-        let until = Instant::now() + self.patience;
+        let mut until = None;
         loop {
             let error = match self.try_send(records) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            tracing::debug!(%error, "a batch is tried again");
+            // From the first failure on: until then it may have taken its time.
+            let until = *until.get_or_insert_with(|| {
+                tracing::warn!(%error, "a batch cannot be sent; it is tried again");
+                Instant::now() + self.patience
+            });
             if !self.works_again(until) {
                 let message = format!("{error}; what was sent is noted: see to it and run the command again");
                 return Err(Error::new(ErrorKind::Storage, message));

@@ -97,7 +97,8 @@ impl SqliteFeed {
         };
         self.waiting = Some((pending.first_rowid, since));
         let old = now.duration_since(since).is_ok_and(|age| age >= self.every);
-        if !force && !old && pending.rows < self.max_rows {
+        // What waits may be all that the disk has room for: the store takes no more until it is gone.
+        if !force && !old && pending.rows < self.max_rows && export.has_room()? {
             return Ok(None);
         }
         export.plan(self.max_rows, now.into())

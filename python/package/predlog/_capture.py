@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Larger bodies are not kept in memory to be logged.
 MAX_BODY_BYTES = 1024 * 1024
+#: gzip's, of one body: each costs a copy of those behind it.
+MAX_MEMBERS = 32
 #: Methods by which nothing is predicted: what browsers and monitors ask before.
 NOT_LOGGED = frozenset(("HEAD", "OPTIONS"))
 
@@ -69,22 +71,37 @@ def default() -> Logger | None:
 
 
 def unread(request: Any) -> bytes | None:
-    """What a WSGI application has not read of a body, where all of it is here: a client that has not sent it yet, and may never, is not waited for."""
-    environ = request.environ
-    socket = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    if socket is None and not isinstance(environ.get("wsgi.input"), (io.BytesIO, io.BufferedRandom)):
-        return None
-    before = None if socket is None else socket.gettimeout()
+    """What a WSGI application has not read of a body, where all of it is here: a client that has not sent it yet, and may never, is not waited for. A body is read
+    as a whole or not at all, since what is left of one would be the server's next request.
+    """
     try:
-        if socket is not None:
-            socket.settimeout(0)
-        body: bytes = request.get_data()
-        return body
-    except Exception:  # It is not here, or larger than the application takes.
+        return _all_of(request) if _is_here(request.environ) else None
+    except Exception:  # It is larger than the application takes, or the server is of another kind.
         return None
-    finally:
-        if socket is not None:
+
+
+def _all_of(request: Any) -> bytes:
+    body: bytes = request.get_data()
+    return body
+
+
+def _is_here(environ: Any) -> bool:
+    """Whether a server has all of a body in memory, as that of most requests comes with their headers."""
+    body, length = environ.get("wsgi.input"), int(environ.get("CONTENT_LENGTH") or 0)
+    if isinstance(body, (io.BytesIO, io.BufferedRandom)):
+        return True
+    if isinstance(body, io.BufferedReader):
+        # werkzeug's: what has come is looked at, and stays where it is.
+        socket = environ["werkzeug.socket"]
+        before = socket.gettimeout()
+        socket.settimeout(0)
+        try:
+            return 0 < length <= len(body.peek(length))
+        finally:
             socket.settimeout(before)
+    # gunicorn's, of bodies whose length is known.
+    reader = body.reader
+    return isinstance(reader.unreader.buf, io.BytesIO) and 0 < reader.length <= reader.unreader.buf.getbuffer().nbytes
 
 
 def as_json(body: bytes | bytearray | memoryview, encoding: str = "") -> Json | None:
@@ -100,16 +117,18 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
     if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return b""
     plain = b""
-    while body and len(plain) <= MAX_BODY_BYTES:
+    for member in range(MAX_MEMBERS):
         unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)  # Which of them it is says its header.
         try:
             plain += unpacker.decompress(body, MAX_BODY_BYTES + 1 - len(plain))
         except zlib.error:
+            return plain if member else b""  # Behind a member, whatever is no other.
+        if not unpacker.eof or len(plain) > MAX_BODY_BYTES:
             return b""
-        if not unpacker.eof:
-            return b""
-        body = unpacker.unused_data.lstrip(b"\0")  # gzip may have several members, and zeros behind them.
-    return plain if len(plain) <= MAX_BODY_BYTES else b""
+        body = unpacker.unused_data.lstrip(b"\0")
+        if not body:
+            return plain
+    return b""
 
 
 def query(text: bytes) -> dict[str, Any]:

@@ -51,9 +51,9 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
+    _native.forking("child")
     for logger in _all():
         logger._after_fork_in_child()
-    _native.forking("child")
 
 
 class _Child:

@@ -203,12 +203,17 @@ def _names(handler: Callable[..., Any]) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)]
 
 
+def _is_of_method(name: str, names: list[str]) -> bool:
+    """Whether it is the object that a method is of: it is no input."""
+    return name in ("self", "cls") and names[0] == name
+
+
 class _Logged:
     """A handler's call: logged as it is left, whichever way."""
 
     def __init__(self, call: Call, names: list[str], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         self.call = call
-        self.arguments = dict(zip(names, arguments))
+        self.arguments = {name: value for name, value in zip(names, arguments) if not _is_of_method(name, names)}
         self.arguments.update((str(at), value) for at, value in enumerate(arguments) if at >= len(names))
         self.arguments.update(keywords)
         self.outputs: Any = None

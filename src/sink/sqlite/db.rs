@@ -56,11 +56,12 @@ impl Db {
 
     fn open_once(path: &Path, settings: &SqliteSettings) -> Result<Self, Fault> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        super::locks::of_open_files();
         let conn = Connection::open_with_flags(path, flags)?;
-        let mut db = Db { identity: identity(path).ok(), conn, path: path.to_owned(), abandoned: false };
+        let mut db = Db { identity: identity(path).ok(), conn, path: path.to_owned(), abandoned: true };
         let prepared = db.configure(settings).and_then(|()| schema::prepare(&db.conn, path, settings));
         prepared.map_err(|fault| fault.with_errno(&db.conn))?;
+        // It is ours.
+        db.abandoned = false;
         // The file is made by the first write; from then on its identity stands.
         db.identity = Some(identity(path).map_err(|error| Fault::Io("look at", error))?);
         Ok(db)

@@ -4,8 +4,9 @@
 //! all locks of POSIX that the process has on it, and two copies do not see each other's: a reader that closes would then take the `-wal` file away
 //! under the writer, whose commits nobody would find again. Locks of open file descriptions (`F_OFD_SETLK`) have neither flaw, and are the same locks to other processes.
 
-/// Has this copy of SQLite take such locks, where the system has them.
-pub(super) fn of_open_files() {
+/// Has this copy of SQLite take such locks, where the system has them: for a program whose copy is predlog's alone, before it opens any database. It is the copy of
+/// all that a program links with `rusqlite` or `sqlx`, and of two connections of one process to a database without WAL the first may keep a lock that the other waits for.
+pub fn lock_open_files() {
     #[cfg(target_os = "linux")]
     linux::set();
 }

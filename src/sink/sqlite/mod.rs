@@ -40,6 +40,7 @@ mod views;
 pub(crate) use history::{Records as HistoryTable, SqliteHistory};
 #[cfg(feature = "cli")]
 pub(crate) use ledger::{COLUMNS as LEDGER_COLUMNS, read as entry_of};
+pub use locks::lock_open_files;
 pub use rows::{Pending, Plan, SqliteExport};
 pub(crate) use stored::stored_of;
 pub use views::{MAX_FEATURES, MAX_KEY_BYTES, MAX_VIEWS};

@@ -3,6 +3,7 @@
 use super::db::Db;
 use super::error::Fault;
 use super::line::{self, FIELDS, KEYS, KINDS, Kind};
+use super::room::Room;
 use super::{NAME, SqliteSettings};
 use crate::clock::Timestamp;
 use crate::json::escape::write_escaped;
@@ -82,6 +83,17 @@ impl SqliteExport {
             let rows = (last_rowid - first_rowid + 1).unsigned_abs();
             Ok(Some(Pending { first_rowid, last_rowid, rows, oldest: Timestamp::from_micros(oldest) }))
         })
+    }
+
+    /// Whether the store takes more rows before some are uploaded.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn has_room(&mut self) -> Result<bool, SinkError> {
+        let settings = self.settings.clone();
+        let mut room = Room::default();
+        self.with("look how many rows wait for their upload", |conn| room.measure(conn, &settings))?;
+        Ok(room.check(&settings).is_ok())
     }
 
     /// The plan to work on: the one that is not done yet, else a new one of the next rows, at most `max_rows`. `None` when there are no rows.

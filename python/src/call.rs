@@ -60,14 +60,7 @@ unsafe extern "C" fn log(
         Arguments { logger: Borrowed::from_ptr(py, logger), all, positional: count as usize, names }
     };
     if SETTLED.load(Ordering::Relaxed) {
-        // The interpreter ends: it stops threads that wait for it, and not all of what they are in can be stopped.
-        return match Outcome::new(py, predlog::Outcome::Dropped(predlog::DropReason::Closed)) {
-            Ok(outcome) => outcome.into_ptr(),
-            Err(error) => {
-                error.restore(py);
-                std::ptr::null_mut()
-            }
-        };
+        return closed(py);
     }
     under_way(1);
     let called = catch_unwind(AssertUnwindSafe(|| arguments.call(py)));
@@ -79,6 +72,19 @@ unsafe extern "C" fn log(
     };
     raised.restore(py);
     std::ptr::null_mut()
+}
+
+/// The interpreter ends: it stops threads that wait for it, and not all of what they are in can be stopped.
+#[cold]
+#[inline(never)]
+fn closed(py: Python<'_>) -> *mut ffi::PyObject {
+    match Outcome::new(py, predlog::Outcome::Dropped(predlog::DropReason::Closed)) {
+        Ok(outcome) => outcome.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+    }
 }
 
 struct Arguments<'a, 'py> {

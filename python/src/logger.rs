@@ -227,14 +227,20 @@ impl Logger {
         let outcome = self.try_push(py, prediction);
         let as_text = context.as_text.get();
         if as_text > 0 {
-            self.as_text.fetch_add(as_text, Ordering::Relaxed);
-            // PyO3 does not know that `call.rs` is attached: what was dropped since, such as an exception with the values of its frames, waits until it attaches.
-            Python::attach(|_| ());
+            self.count_texts(as_text);
         }
         match context.error.take() {
             Some(error) => Err(error),
             None => Ok(outcome),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn count_texts(&self, as_text: u64) {
+        self.as_text.fetch_add(as_text, Ordering::Relaxed);
+        // PyO3 does not know that `call.rs` is attached: what was dropped since, such as an exception with the values of its frames, waits until it attaches.
+        Python::attach(|_| ());
     }
 
     /// A fork may end the logger between its copy and the call: then the next one takes the record.

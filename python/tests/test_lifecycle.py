@@ -171,8 +171,10 @@ def test_a_logger_that_cannot_be_opened_again(tmp_path: Path) -> None:
             assert {logger.log("wine", 2).reason for _ in range(500)} == {"closed"}
             assert time.monotonic() - start < 1 and os.listdir("data/writers") == []
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            time.sleep(0.3)
-            assert logger.log("wine", 3) and logger.close()["delivered"] == 1
+            until = time.monotonic() + 20
+            while not logger.log("wine", 3):
+                assert time.monotonic() < until
+            assert logger.close()["delivered"] == 1
             os._exit(0)
         assert os.wait()[1] == 0
     """
@@ -210,8 +212,10 @@ def test_threads_of_multiprocessing_that_outlive_their_function(tmp_path: Path) 
         process.start()
         process.join()
         with predlog.Logger(direct={"dir": "data"}) as logger:
-            logger.flush()
-            time.sleep(0.5)
+            until = time.monotonic() + 20
+            while logger.snapshot()["recovered"] < 1 or not logger.flush():
+                assert time.monotonic() < until
+                time.sleep(0.01)
     """
     run(code, tmp_path)
     assert count(tmp_path / "data") == 1

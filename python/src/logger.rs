@@ -158,7 +158,8 @@ impl Logger {
     #[pyo3(signature = (timeout=5.0))]
     fn close<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyDict>> {
         let timeout = seconds(timeout)?;
-        self.close_now(py, timeout);
+        self.state.lock().closed = true;
+        self.end(py, timeout);
         self.snapshot(py)
     }
 
@@ -354,12 +355,6 @@ impl Logger {
             return Ok(None);
         }
         Ok(Some(logger))
-    }
-
-    /// Ends it for good.
-    fn close_now(&self, py: Python<'_>, timeout: Duration) {
-        self.state.lock().closed = true;
-        self.end(py, timeout);
     }
 
     fn end(&self, py: Python<'_>, timeout: Duration) {

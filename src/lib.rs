@@ -42,7 +42,8 @@ pub mod ship;
 pub mod sink;
 pub(crate) mod spool;
 pub mod stats;
-pub(crate) mod thread;
+#[doc(hidden)]
+pub mod thread;
 mod unique;
 
 pub use config::Config;

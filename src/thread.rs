@@ -7,10 +7,7 @@ use std::thread::{Builder, JoinHandle};
 ///
 /// # Errors
 /// The system has no more.
-pub(crate) fn spawn<T: Send + 'static>(
-    name: impl Into<String>,
-    run: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<JoinHandle<T>> {
+pub fn spawn<T: Send + 'static>(name: impl Into<String>, run: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
     // A thread inherits what is blocked. This one's own is as before when it has started.
     let before = block();
     let started = Builder::new().name(name.into()).spawn(run);

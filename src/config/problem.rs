@@ -40,8 +40,10 @@ fn shown(value: &Value) -> String {
         Value::String(_, text) => format!("{:?}", cut(&without_credentials(text))),
         Value::Char(_, char) => format!("{char:?}"),
         Value::Bool(_, bool) => bool.to_string(),
-        Value::Num(..) => {
-            value.to_i128().map_or_else(|| value.to_f64().unwrap_or(f64::NAN).to_string(), |number| number.to_string())
+        Value::Num(_, number) => {
+            let text = number.to_u128().map(|number| number.to_string());
+            let text = text.or_else(|| number.to_i128().map(|number| number.to_string()));
+            text.or_else(|| number.to_f64().map(|number| number.to_string())).unwrap_or_else(|| "a number".to_owned())
         }
         Value::Empty(..) => "nothing".to_owned(),
         Value::Dict(..) => "a table".to_owned(),
@@ -115,6 +117,13 @@ mod tests {
             ("plain", "plain"),
         ] {
             assert_eq!(without_credentials(given), safe);
+        }
+    }
+
+    #[test]
+    fn numbers_are_shown_whatever_their_type() {
+        for (value, text) in [(Value::from(0u8), "0"), (Value::from(-1i64), "-1"), (Value::from(0.5), "0.5")] {
+            assert_eq!(shown(&value), text);
         }
     }
 

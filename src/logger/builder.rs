@@ -168,9 +168,8 @@ impl Builder {
         Ok((Logger { shared, others: Arc::default() }, guard))
     }
 
-    /// `memory` without spill needs no directory, even when there is one: it is for read-only file systems.
     fn make_home(&self) -> Result<Option<Home>, Error> {
-        if self.settings.durability == Durability::Memory && self.settings.overflow != Overflow::Spill {
+        if !needs_home(&self.settings) {
             return Ok(None);
         }
         match &self.dir {
@@ -203,6 +202,11 @@ impl Builder {
             Error::new(ErrorKind::Storage, format!("cannot reserve logger.queue_bytes={bytes} in {place}: {error}; {hint}"))
         })
     }
+}
+
+/// `memory` without spill needs no directory, even when there is one: it is for read-only file systems.
+pub(crate) fn needs_home(settings: &LoggerSettings) -> bool {
+    settings.durability != Durability::Memory || settings.overflow == Overflow::Spill
 }
 
 /// Makes this process's directory under `<dir>/writers/`.

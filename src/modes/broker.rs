@@ -5,7 +5,8 @@ use crate::config::Backlog;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::ledger::LedgerSettings;
-use crate::logger::builder::make_home;
+use crate::logger::builder::{Builder, make_home, needs_home};
+use crate::logger::home::Home;
 use crate::logger::pace::PaceSettings;
 use crate::logger::{Guard, Logger, LoggerSettings};
 use crate::sink::Sink;
@@ -35,11 +36,11 @@ pub(super) fn open<S: Sink + 'static>(
     sink: impl FnOnce(Uuid, Arc<Stats>) -> Result<S, String>,
 ) -> Result<(Logger, Guard), Error> {
     let fallback = broker.fallback;
-    let home = make_home(&fallback.dir)?;
+    let home = needs_home(&config.logger).then(|| make_home(&fallback.dir)).transpose()?;
     let stats = Arc::new(Stats::default());
-    let process = home.process().unwrap_or_else(crate::unique::uuid);
+    let process = home.as_ref().and_then(Home::process).unwrap_or_else(crate::unique::uuid);
     let sink = sink(process, Arc::clone(&stats)).map_err(|error| {
-        home.discard();
+        home.iter().for_each(Home::discard);
         Error::new(ErrorKind::Config, error)
     })?;
     let pace = PaceSettings { share: fallback.replay_share, max_bytes_per_second: Some(fallback.replay_bytes_per_second) };
@@ -49,7 +50,8 @@ pub(super) fn open<S: Sink + 'static>(
     let batch = BatchSettings { max_age: config.batch.max_age.min(broker.linger), ..config.batch.clone() };
     let ledger = LedgerSettings { enabled: config.ledger.enabled && broker.ledger, ..config.ledger.clone() };
     let builder = Logger::builder(settings).room(room).batch(batch).ledger(ledger);
-    let builder = builder.dir(&fallback.dir).stats(Arc::clone(&stats)).home(home).pace(pace);
+    let builder = builder.dir(&fallback.dir).stats(Arc::clone(&stats)).pace(pace);
+    let builder = home.into_iter().fold(builder, Builder::home);
     let (logger, guard) = builder.also_from(super::other_dirs(config, &fallback.dir)).sink(Box::new(sink)).open()?;
     let guard = deliver_rest(config, guard, &stats)?;
     Ok((logger, guard))

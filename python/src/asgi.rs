@@ -13,14 +13,13 @@ use pyo3::types::{PyBytes, PyDict, PyInt, PyString, PyTuple};
 /// the message that the response began with, if it did. `error` is the text of an exception that the application has raised. What is no message of ASGI's is
 /// left alone.
 #[pyfunction]
-#[pyo3(signature = (logger, model_name, model_version, route, scope, request, started, response, latency_ms, error))]
+#[pyo3(signature = (logger, model_name, model_version, scope, request, started, response, latency_ms, error))]
 #[expect(clippy::too_many_arguments, reason = "one call of Python's")]
 pub(crate) fn log_asgi<'py>(
     py: Python<'py>,
     logger: &Bound<'py, Logger>,
     model_name: &Bound<'py, PyAny>,
     model_version: Option<&Bound<'py, PyAny>>,
-    route: &str,
     scope: &Bound<'py, PyAny>,
     request: &Bound<'py, PyAny>,
     started: Option<&Bound<'py, PyAny>>,
@@ -28,9 +27,6 @@ pub(crate) fn log_asgi<'py>(
     latency_ms: &Bound<'py, PyAny>,
     error: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<()> {
-    if is_of_another(scope, route) {
-        return Ok(());
-    }
     let headers = Headers::of(scope);
     let inputs = inputs(&headers, scope, kept(request))?.unwrap_or_else(|| py.None().into_bound(py));
     let outputs = match (started.map(Headers::of), kept(response)) {
@@ -60,14 +56,6 @@ fn kept(body: &Bound<'_, PyAny>) -> Option<PyBackedBytes> {
         Err(_) => body.py().get_type::<PyBytes>().call1((body,)).ok()?.extract().ok()?,
     };
     Some(body).filter(|body| body.len() <= MAX_BYTES)
-}
-
-/// Of two routes that fit a path, the application knows which one it took.
-fn is_of_another(scope: &Bound<'_, PyAny>, route: &str) -> bool {
-    let py = scope.py();
-    let taken = get(scope, intern!(py, "route")).and_then(|route| route.getattr(intern!(py, "path")).ok());
-    let taken = taken.as_ref().and_then(|path| path.cast::<PyString>().ok()?.to_str().ok());
-    taken.is_some_and(|path| path != route && differ(route, path))
 }
 
 /// The JSON body, or else the query.
@@ -141,22 +129,6 @@ impl<'py> Headers<'py> {
     fn content_encoding(&self) -> &[u8] {
         self.content_encoding.as_ref().map_or(&[], |encoding| encoding.as_bytes())
     }
-}
-
-/// Whether `taken`, a route of the application that fits the path which was asked for, stands for less than `route`, which fits it too: it has a text where
-/// `route` has a parameter. How parameters are called and converted is each one's own. Behind a mount `taken` lacks what stands before it.
-fn differ(route: &str, taken: &str) -> bool {
-    let is_parameter = |part: &str| part.contains('{');
-    for (wanted, found) in route.rsplit('/').zip(taken.trim_start_matches('/').rsplit('/')) {
-        if wanted.ends_with(":path}") || found.ends_with(":path}") {
-            // It stands for any number of parts: those before it have no counterparts. One that is wanted is for whatever is there.
-            return false;
-        }
-        if is_parameter(wanted) && !is_parameter(found) {
-            return true;
-        }
-    }
-    false
 }
 
 /// A value of a mapping, `None` where it has none.

@@ -46,7 +46,7 @@ pub(crate) fn log(
         return Err(PyTypeError::new_err(message));
     }
     let parts = parts(inputs, outputs);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(parts.len());
+    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get() + 1).min(MAX_THREADS).min(parts.len());
     let (next, accepted) = (AtomicUsize::new(0), AtomicU64::new(0));
     let work = || {
         while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {

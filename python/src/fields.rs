@@ -4,9 +4,10 @@ use crate::encode::Context;
 use predlog::Prediction;
 use predlog::clock::Timestamp;
 use predlog::record::{MAX_ID_BYTES, MAX_TEXT_BYTES, actuals_of};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyString};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyFloat, PyMapping, PyString};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -108,7 +109,10 @@ impl<'a> Fields<'a> {
     #[inline]
     pub fn fill<'py>(&mut self, given: &Given<'a, 'py>, context: &Context<'py>) -> PyResult<()> {
         let named = &given.named;
-        let text = |object: Option<&'a Bound<'py, PyAny>>| object.map(|object| context.text(object)).transpose();
+        let text = |object: Option<&'a Bound<'py, PyAny>>| match object {
+            Some(object) if object.is_instance_of::<PyString>() || !is_missing(object) => context.text(object).map(Some),
+            _ => Ok(None),
+        };
         self.model_name = context.text(given.model_name)?;
         self.model_version = self.short("model_version", text(named.model_version)?, MAX_TEXT_BYTES, context);
         // An empty one is none: a header that was not sent.
@@ -120,12 +124,11 @@ impl<'a> Fields<'a> {
         self.timestamp = self.fit("timestamp", named.timestamp, "a datetime or seconds since 1970", context, time)?;
         self.row_index = self.fit("row_index", named.row_index, "an int from 0 to 2**63-1", context, row_index)?;
         self.status_code =
-            self.fit("status_code", named.status_code, "an int from 0 to 65535", context, |object| object.extract().ok())?;
-        self.latency_ms = self.fit("latency_ms", named.latency_ms, "a float", context, |object| object.extract().ok())?;
-        self.sample_weight =
-            self.fit("sample_weight", named.sample_weight, "a float", context, |object| object.extract().ok())?;
+            self.fit("status_code", named.status_code, "an int from 0 to 65535", context, |object| object.extract().map(Some))?;
+        self.latency_ms = self.fit("latency_ms", named.latency_ms, "a finite float", context, finite)?;
+        self.sample_weight = self.fit("sample_weight", named.sample_weight, "a finite float", context, finite)?;
         if let Some(metadata) = named.metadata {
-            match dict(metadata) {
+            match only_errors(metadata.py(), dict(metadata))? {
                 Some(metadata) => self.add(&metadata, context)?,
                 None => self.metadata.push(("metadata".to_owned(), context.as_text(metadata, "metadata as a dict")?)),
             }
@@ -164,10 +167,10 @@ impl<'a> Fields<'a> {
         object: Option<&Bound<'py, PyAny>>,
         expected: &str,
         context: &Context<'py>,
-        read: impl Fn(&Bound<'py, PyAny>) -> Option<T>,
+        read: impl Fn(&Bound<'py, PyAny>) -> PyResult<Option<T>>,
     ) -> PyResult<Option<T>> {
         let Some(object) = object else { return Ok(None) };
-        let value = read(object);
+        let value = only_errors(object.py(), read(object))?;
         if value.is_none() {
             self.metadata.push((name.to_owned(), context.as_text(object, &format!("{name} as {expected}"))?));
         }
@@ -216,31 +219,56 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// `None` for what raised an error. What is none, such as `KeyboardInterrupt`, is the caller's.
+#[inline]
+fn only_errors<T>(py: Python<'_>, read: PyResult<Option<T>>) -> PyResult<Option<T>> {
+    read.or_else(|error| if error.is_instance_of::<PyException>(py) { Ok(None) } else { Err(error) })
+}
+
+/// Whether it stands for no value: pandas' `NA` or `NaT`, or NaN, as a column of ids has where there is none.
+#[cold]
+fn is_missing(object: &Bound<'_, PyAny>) -> bool {
+    if let Ok(float) = object.cast::<PyFloat>() {
+        return float.value().is_nan();
+    }
+    object.get_type().name().is_ok_and(|name| name == "NAType" || name == "NaTType")
+}
+
 /// What its column holds: an i64.
-fn row_index(object: &Bound<'_, PyAny>) -> Option<u64> {
-    object.extract().ok().filter(|index| i64::try_from(*index).is_ok())
+fn row_index(object: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
+    object.extract().map(|index: u64| i64::try_from(index).is_ok().then_some(index))
+}
+
+fn finite(object: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+    object.extract().map(|value: f64| value.is_finite().then_some(value))
 }
 
 /// Seconds since 1970, an RFC 3339 text, or a `datetime`, which is local time when it has no time zone, as everywhere in Python.
-fn time(object: &Bound<'_, PyAny>) -> Option<Timestamp> {
+fn time(object: &Bound<'_, PyAny>) -> PyResult<Option<Timestamp>> {
     if let Ok(text) = object.cast::<PyString>() {
-        return Timestamp::parse(text.to_str().ok()?).ok();
+        return Ok(Timestamp::parse(text.to_str()?).ok());
     }
     let seconds: f64 = match object.extract() {
         Ok(seconds) => seconds,
-        Err(_) => object.call_method0("timestamp").ok()?.extract().ok()?,
+        // By the class itself: to that of pandas, local time is UTC.
+        Err(_) => datetime(object.py())?.call_method1("timestamp", (object,))?.extract()?,
     };
     let micros = (seconds * 1e6).round() as i64;
     // Milliseconds in place of seconds are past every calendar: a wrong time is no time.
     let timestamp = Timestamp::from_micros(micros);
-    (seconds.is_finite() && timestamp.micros() == micros).then_some(timestamp)
+    Ok((seconds.is_finite() && timestamp.micros() == micros).then_some(timestamp))
+}
+
+fn datetime(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static DATETIME: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    DATETIME.import(py, "datetime", "datetime")
 }
 
 /// Any mapping.
-fn dict<'py>(metadata: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> {
+fn dict<'py>(metadata: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyDict>>> {
     if let Ok(dict) = metadata.cast::<PyDict>() {
-        return Some(dict.clone());
+        return Ok(Some(dict.clone()));
     }
-    let items = metadata.cast::<PyMapping>().ok()?.items().ok()?;
-    PyDict::from_sequence(items.as_any()).ok()
+    let Ok(mapping) = metadata.cast::<PyMapping>() else { return Ok(None) };
+    PyDict::from_sequence(mapping.items()?.as_any()).map(Some)
 }

@@ -1,5 +1,7 @@
 //! The process's ends: before a fork loggers end, and are opened again on both sides by their next `log()`; with the interpreter, calls end too.
 
+use crate::told;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -37,6 +39,7 @@ pub(crate) fn forking(py: Python<'_>, step: &str) {
             FORKER.store(0, Ordering::Release);
         }
         _ => {
+            FORKED.store(false, Ordering::Relaxed);
             predlog::Logger::after_fork_in_child();
             FORKER.store(0, Ordering::Release);
             CALLS.store(0, Ordering::Relaxed);
@@ -45,6 +48,44 @@ pub(crate) fn forking(py: Python<'_>, step: &str) {
             }
         }
     }
+}
+
+/// This process was forked without Python's hooks, as uWSGI does it in C: the loggers that are open here are its parent's.
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+/// Has such forks noticed.
+pub(crate) fn watch() {
+    #[cfg(unix)]
+    {
+        extern "C" fn in_child() {
+            FORKED.store(true, Ordering::Relaxed);
+        }
+        // SAFETY: the function does what may be done between a fork and whatever comes next. Python's own hooks, where they run, come after it.
+        _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    }
+}
+
+#[inline]
+pub(crate) fn forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
+/// In the child of a fork without hooks does what they would have done.
+#[inline]
+pub(crate) fn catch_up(py: Python<'_>) {
+    if forked() {
+        catch_up_now(py);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn catch_up_now(py: Python<'_>) {
+    let hook = || py.import("predlog._lifecycle")?.call_method0("_after_fork_in_child");
+    if let Err(error) = hook() {
+        error.write_unraisable(py, None);
+    }
+    FORKED.store(false, Ordering::Relaxed);
 }
 
 /// Waits for other threads, for a while.
@@ -74,8 +115,14 @@ pub(crate) fn under_way(calls: isize) {
 }
 
 /// From here on `log()` answers that its logger is closed, and runs none of its values' code. Waits up to `timeout` seconds for calls that are under way.
+/// The end of a subinterpreter is not the process's.
 #[pyfunction]
 pub(crate) fn settle(py: Python<'_>, timeout: f64) {
+    // SAFETY: this thread is attached.
+    if unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) } != 0 {
+        return;
+    }
+    told::stop(py);
     SETTLED.store(true, Ordering::Relaxed);
     let until = Instant::now() + Duration::from_secs_f64(timeout.clamp(0.0, 60.0));
     while CALLS.load(Ordering::Relaxed) > 0 && Instant::now() < until {

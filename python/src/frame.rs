@@ -1,10 +1,12 @@
 //! What Python gives as columns (`predlog/_columns.py`), as Arrow's arrays.
 
+use arrow_array::builder::StringBuilder;
 use arrow_array::ffi_stream::{ArrayStreamReader, FFI_ArrowArrayStream};
 use arrow_array::types::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
 use arrow_array::types::{TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 use arrow_array::{
-    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, FixedSizeListArray, PrimitiveArray, StructArray, new_empty_array,
+    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, FixedSizeListArray, PrimitiveArray, StringArray, StructArray,
+    new_empty_array,
 };
 use arrow_buffer::{Buffer, ScalarBuffer};
 use arrow_schema::ffi::FFI_ArrowSchema;
@@ -13,7 +15,7 @@ use arrow_select::concat::concat;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyCapsule, PyList, PyTuple};
+use pyo3::types::{PyCapsule, PyList, PyString, PyTuple};
 use std::panic::AssertUnwindSafe;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ pub(crate) type Chunks = Vec<ArrayRef>;
 /// Reads what `_columns.source()` makes:
 /// - a capsule of Arrow's C stream interface;
 /// - `(kind, bytes, width)`: NumPy's values in the machine's byte order, `kind` such as `"f8"`; with a width each row is a list of so many;
+/// - `("str", list, width)`: the same of texts;
 /// - a list of `(name, source)`: the columns of a frame.
 ///
 /// # Errors
@@ -40,7 +43,7 @@ pub(crate) fn chunks(source: &Bound<'_, PyAny>) -> PyResult<Chunks> {
     } else if let Ok(columns) = source.cast::<PyList>() {
         Ok(vec![frame(columns)?])
     } else {
-        Ok(vec![numbers(source.cast::<PyTuple>()?)?])
+        Ok(vec![values(source.cast::<PyTuple>()?)?])
     }
 }
 
@@ -100,9 +103,27 @@ fn whole(mut chunks: Chunks) -> Result<ArrayRef, ArrowError> {
     }
 }
 
-fn numbers(source: &Bound<'_, PyTuple>) -> PyResult<ArrayRef> {
-    let (kind, bytes, width): (String, PyBackedBytes, Option<i32>) = source.extract()?;
-    let values: ArrayRef = match kind.as_str() {
+fn values(source: &Bound<'_, PyTuple>) -> PyResult<ArrayRef> {
+    let (kind, values, width): (String, Bound<'_, PyAny>, Option<i32>) = source.extract()?;
+    let values: ArrayRef = match values.cast::<PyList>() {
+        Ok(values) if kind == "str" => Arc::new(texts(values)?),
+        _ => numbers(&kind, values.extract()?)?,
+    };
+    let Some(width) = width else { return Ok(values) };
+    let item = Arc::new(Field::new("item", values.data_type().clone(), true));
+    Ok(Arc::new(FixedSizeListArray::try_new(item, width, values, None).map_err(to_python)?))
+}
+
+fn texts(values: &Bound<'_, PyList>) -> PyResult<StringArray> {
+    let mut texts = StringBuilder::with_capacity(values.len(), 16 * values.len());
+    for value in values {
+        texts.append_value(value.cast::<PyString>()?.to_str()?);
+    }
+    Ok(texts.finish())
+}
+
+fn numbers(kind: &str, bytes: PyBackedBytes) -> PyResult<ArrayRef> {
+    Ok(match kind {
         "b1" => Arc::new(bytes.iter().map(|byte| Some(*byte != 0)).collect::<BooleanArray>()),
         "i1" => primitive::<Int8Type>(bytes),
         "i2" => primitive::<Int16Type>(bytes),
@@ -116,10 +137,7 @@ fn numbers(source: &Bound<'_, PyTuple>) -> PyResult<ArrayRef> {
         "f8" => primitive::<Float64Type>(bytes),
         "M8" => times(&bytes),
         other => return Err(PyTypeError::new_err(format!("kind={other}: expected a NumPy kind and size such as f8"))),
-    };
-    let Some(width) = width else { return Ok(values) };
-    let item = Arc::new(Field::new("item", values.data_type().clone(), true));
-    Ok(Arc::new(FixedSizeListArray::try_new(item, width, values, None).map_err(to_python)?))
+    })
 }
 
 /// Bytes past the last whole value are none.

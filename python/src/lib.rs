@@ -13,6 +13,8 @@ mod json;
 mod keys;
 mod logger;
 mod outcome;
+mod told;
+mod totals;
 mod walk;
 mod wsgi;
 
@@ -32,6 +34,7 @@ fn run(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // A server may read its store by Python's own `sqlite3`.
     predlog::sink::sqlite::lock_open_files();
+    forks::watch();
     // What says why nothing is logged: a fork is no moment to import it.
     module.py().import("logging")?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;

@@ -2,9 +2,10 @@
 
 use crate::encode::{Context, Value};
 use crate::fields::{Fields, Given, Keywords, Named};
-use crate::forks::{DEADLINE, ENDING, FORKER, FORKING, OPENING, this_thread};
+use crate::forks::{DEADLINE, ENDING, FORKER, FORKING, OPENING, catch_up, forked, this_thread};
 use crate::outcome::Outcome;
-use crate::{batch, frame};
+use crate::totals::Totals;
+use crate::{batch, frame, told};
 use parking_lot::Mutex;
 use predlog::stats::Snapshot;
 use predlog::{Config, DropReason, Guard, Prediction, Report};
@@ -53,10 +54,9 @@ struct State {
     /// It could not be opened: until when it is not tried again, and how long that was.
     failed: Option<(Instant, Duration)>,
     /// Of the loggers that ended for a fork.
-    past: Report,
-    /// The same of what a report has not.
-    past_digested: u64,
-    past_sink_failures: u64,
+    past: Totals,
+    /// The same of each of `[[sinks]]`.
+    sinks: BTreeMap<String, Totals>,
 }
 
 #[pymethods]
@@ -132,6 +132,7 @@ impl Logger {
     /// Waits until all that was accepted is in its final place; False when `timeout` seconds were not enough.
     #[pyo3(signature = (timeout=30.0))]
     fn flush(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        catch_up(py);
         let timeout = seconds(timeout)?;
         let logger = {
             let state = self.state.lock();
@@ -163,29 +164,26 @@ impl Logger {
         self.snapshot(py)
     }
 
-    /// The counters: accepted, delivered, on_disk, dropped (by reason), encoded_as_text and more.
+    /// The counters: accepted, delivered, on_disk, dropped (by reason), encoded_as_text and more; what is wrong now; and the same of each of `[[sinks]]`.
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let (past, digested, sink_failures, now) = {
+        catch_up(py);
+        let (mut totals, mut sinks, open) = {
             let state = self.state.lock();
-            let now = state.open.as_ref().map(|(logger, _)| logger.snapshot()).unwrap_or_default();
-            (state.past.clone(), state.past_digested, state.past_sink_failures, now)
+            (state.past.clone(), state.sinks.clone(), state.open.as_ref().map(|(logger, _)| Arc::clone(logger)))
         };
-        let mut dropped: BTreeMap<&'static str, u64> = past.dropped;
-        for (reason, count) in now.dropped {
-            *dropped.entry(reason).or_default() += count;
+        if let Some(open) = open {
+            totals.add_open(&open.snapshot(), open.health());
+            for (name, sink) in named_sinks(&open) {
+                sinks.entry(name).or_default().add_open(&sink.snapshot(), sink.health());
+            }
         }
-        let counters = PyDict::new(py);
-        counters.set_item("accepted", past.accepted + now.accepted)?;
-        counters.set_item("delivered", past.delivered + now.delivered)?;
-        counters.set_item("on_disk", past.on_disk + now.on_disk)?;
-        counters.set_item("dropped", dropped)?;
-        counters.set_item("recovered", past.recovered + now.recovered)?;
-        counters.set_item("digested", digested + now.digested)?;
-        counters.set_item("queue_bytes", now.queue_bytes)?;
-        counters.set_item("spool_bytes", now.spool_bytes)?;
-        counters.set_item("sink_failures", sink_failures + now.sink_failures)?;
+        let counters = totals.to_python(py)?;
         counters.set_item("encoded_as_text", self.as_text.load(Ordering::Relaxed))?;
-        counters.set_item("problem", past.problem)?;
+        let by_name = PyDict::new(py);
+        for (name, totals) in sinks {
+            by_name.set_item(name, totals.to_python(py)?)?;
+        }
+        counters.set_item("sinks", by_name)?;
         Ok(counters)
     }
 
@@ -284,12 +282,13 @@ impl Logger {
 
     /// Counts rows that no open logger counts.
     pub(crate) fn drop_rows(&self, _attached: Python<'_>, reason: DropReason, rows: u64) {
-        *self.state.lock().past.dropped.entry(reason.name()).or_default() += rows;
+        self.state.lock().past.drop([(reason.name(), rows)]);
     }
 
     /// The open logger, opened again after a fork; `None` when it was closed.
     #[inline]
     fn current(&self, py: Python<'_>) -> PyResult<Option<Arc<predlog::Logger>>> {
+        catch_up(py);
         if let Some((logger, _)) = &self.state.lock().open {
             return Ok(Some(Arc::clone(logger)));
         }
@@ -331,6 +330,7 @@ impl Logger {
             py.detach(|| std::thread::sleep(Duration::from_millis(1)));
         }
         // Files and databases are waited for: meanwhile other threads run. What is wrong for a moment only is not wrong the second time.
+        told::listen();
         let again = self.state.lock().failed.is_none();
         let open = || predlog::Logger::open(&self.config);
         let opened = py.detach(|| open().or_else(|error| if is_config(&error) || !again { Err(error) } else { open() }));
@@ -369,7 +369,8 @@ impl Logger {
         }
     }
 
-    fn begin_to_end(&self, _attached: Python<'_>) -> Option<Ending> {
+    fn begin_to_end(&self, py: Python<'_>) -> Option<Ending> {
+        catch_up(py);
         let mut state = self.state.lock();
         let (logger, guard) = state.open.take()?;
         state.ending += 1;
@@ -378,21 +379,15 @@ impl Logger {
         Some(Ending { logger, guard })
     }
 
-    fn note_end(&self, _attached: Python<'_>, (report, last): (Report, Snapshot)) {
+    fn note_end(&self, _attached: Python<'_>, (mut report, last): Ended) {
         ENDING.fetch_sub(1, Ordering::AcqRel);
         let mut state = self.state.lock();
         state.ending -= 1;
-        state.past_digested += last.digested;
-        state.past_sink_failures += last.sink_failures;
-        let past = &mut state.past;
-        past.accepted += report.accepted;
-        past.delivered += report.delivered;
-        past.on_disk += report.on_disk;
-        past.recovered += report.recovered;
-        for (reason, count) in report.dropped {
-            *past.dropped.entry(reason).or_default() += count;
+        for (name, last) in last.sinks {
+            let report = report.sinks.remove(&name).unwrap_or_default();
+            state.sinks.entry(name).or_default().add_ended(report, &last);
         }
-        past.problem = report.problem;
+        state.past.add_ended(report, &last.own);
     }
 }
 
@@ -400,6 +395,10 @@ impl Drop for Logger {
     fn drop(&mut self) {
         // Nobody has closed it. Other threads of Python's run meanwhile.
         if let Some((logger, guard)) = self.state.get_mut().open.take() {
+            if forked() {
+                // The parent's: its thread is not here, and would be waited for.
+                return std::mem::forget((logger, guard));
+            }
             drop(logger);
             _ = Python::try_attach(|py| {
                 // As `begin_to_end()`.
@@ -417,11 +416,25 @@ struct Ending {
     guard: Guard,
 }
 
+/// What became of its records, and its counters at the end.
+type Ended = (Report, Last);
+
+struct Last {
+    own: Snapshot,
+    sinks: Vec<(String, Snapshot)>,
+}
+
 impl Ending {
-    fn end(self, timeout: Duration) -> (Report, Snapshot) {
+    fn end(self, timeout: Duration) -> Ended {
         let report = self.guard.shutdown(timeout);
-        (report, self.logger.snapshot())
+        let sinks = named_sinks(&self.logger).map(|(name, sink)| (name, sink.snapshot())).collect();
+        (report, Last { own: self.logger.snapshot(), sinks })
     }
+}
+
+/// The loggers of `[[sinks]]`.
+fn named_sinks(logger: &predlog::Logger) -> impl Iterator<Item = (String, predlog::Logger)> {
+    logger.sinks().filter_map(|name| Some((name.to_owned(), logger.sink(name)?)))
 }
 
 /// Ends loggers, all at the same time, for up to `timeout` seconds: for good, or for a fork, after which the next `log()` opens them again.
@@ -432,7 +445,7 @@ pub(crate) fn end_all(py: Python<'_>, loggers: Vec<PyRef<'_, Logger>>, timeout: 
         loggers.iter().for_each(|logger| logger.state.lock().closed = true);
     }
     /// What is to end, and what became of it.
-    type Slot = (Mutex<Option<Ending>>, Mutex<Option<(Report, Snapshot)>>);
+    type Slot = (Mutex<Option<Ending>>, Mutex<Option<Ended>>);
     let slot = |logger: &PyRef<'_, Logger>| -> Slot { (Mutex::new(logger.begin_to_end(py)), Mutex::new(None)) };
     let slots: Vec<Slot> = loggers.iter().map(slot).collect();
     let end = |(ending, ended): &Slot| {

@@ -66,7 +66,8 @@ fn inputs<'py>(request: &Bound<'py, PyAny>, environ: &Bound<'py, PyDict>) -> PyR
         };
         if !body.is_none() {
             let body: PyBackedBytes = body.extract()?;
-            if body.len() > MAX_BYTES {
+            // A shorter one is what was left when the view had read of it.
+            if body.len() > MAX_BYTES || length.is_some_and(|length| body.len() < length) {
                 return Ok(None);
             }
             // Who does not say what it is may send anything.
@@ -101,10 +102,14 @@ fn outputs<'py>(response: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAn
     if !is_json(text(content_type.as_ref())) || response.getattr(intern!(py, "direct_passthrough"))?.is_truthy()? {
         return Ok(None);
     }
-    let body = match whole(&response.getattr(intern!(py, "response"))?) {
+    let parts = response.getattr(intern!(py, "response"))?;
+    let body = match whole(&parts) {
         Some(body) => body,
-        None if response.getattr(intern!(py, "is_streamed"))?.is_truthy()? => return Ok(None),
-        None => response.call_method0(intern!(py, "get_data"))?.extract()?,
+        None if parts.is_instance_of::<PyList>() || parts.is_instance_of::<PyTuple>() => {
+            response.call_method0(intern!(py, "get_data"))?.extract()?
+        }
+        // Of others `get_data()` makes a list, and so another response.
+        None => return Ok(None),
     };
     if body.len() > MAX_BYTES { Ok(None) } else { as_json(py, body, text(encoding.as_ref())) }
 }

@@ -11,6 +11,7 @@ import flask
 import pytest
 
 import predlog
+from predlog import _capture
 from predlog.flask import PredictionLog
 
 
@@ -46,6 +47,12 @@ def flask_app(logger: predlog.Logger | None, **routes: str) -> flask.Flask:
     app = flask.Flask("test")
     PredictionLog(app, routes={f"/{path.replace('__', '/')}": model for path, model in routes.items()}, logger=logger)
     return app
+
+
+@pytest.fixture(autouse=True)
+def nothing_told_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That no default logger can be opened is told once, and each test's configuration is another."""
+    monkeypatch.setattr(_capture, "_failed", None)
 
 
 @pytest.fixture

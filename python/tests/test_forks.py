@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 from conftest import Store
@@ -160,3 +165,31 @@ def test_children_log_while_the_parents_threads_open_and_close_loggers(store: St
             thread.join()
     assert exits == [0] * 20
     assert len(Store(store.dir / "children").rows()) == 20
+
+
+def test_forks_that_python_does_not_know_of(tmp_path: Path) -> None:
+    """As uWSGI forks its workers, in C."""
+    code = """
+        import ctypes, os, predlog
+
+        fork = ctypes.PyDLL(None).fork
+        logger = predlog.Logger(direct={"dir": "data"})
+        assert logger.log("parent", -1)
+        children = []
+        for child in range(3):
+            pid = fork()
+            if pid == 0:
+                for record in range(300):
+                    assert logger.log(f"child-{child}", record)
+                assert logger.flush()
+                os._exit(0)
+            children.append(pid)
+        for record in range(300):
+            assert logger.log("parent", record)
+        for pid in children:
+            assert os.waitpid(pid, 0)[1] == 0
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, check=True, timeout=60)
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "predictions.db")) as store:
+        rows = store.execute("select model_name, count(*), count(distinct inputs) from predictions group by 1 order by 1").fetchall()
+    assert rows == [("child-0", 300, 300), ("child-1", 300, 300), ("child-2", 300, 300), ("parent", 301, 301)]

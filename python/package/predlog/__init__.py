@@ -19,7 +19,7 @@ from . import _native
 from ._config import Config, read
 from ._lifecycle import keep
 from ._native import Json, Outcome, __version__
-from ._rows import log_rows
+from ._rows import log_rows, seconds
 from ._wrap import wrap
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Logger(_native.Logger):
         """All is done by `__new__`: the extension's class has no other."""
 
     def log_batch(
-        self, inputs: Any, outputs: Any = None, *, model_name: str, request_id: str | None = None, timeout: float = 10.0, **fields: Any
+        self, inputs: Any, outputs: Any = None, *, model_name: str, request_id: object = None, timeout: float = 10.0, **fields: Any
     ) -> int:
         """Logs a record for each row of `inputs`: a frame of pandas, Polars or pyarrow, an array or a list. `outputs` has as many rows.
 
@@ -64,7 +64,7 @@ class Logger(_native.Logger):
         rows wait for room, all together for up to `timeout` seconds, so from async code call it by `asyncio.to_thread`.
         """
         fields["request_id"] = request_id or str(uuid.uuid4())
-        return log_rows(self, model_name, inputs, outputs, fields, timeout=timeout)
+        return log_rows(self, model_name, inputs, outputs, fields, timeout=seconds(timeout))
 
     def __enter__(self) -> Self:
         return self

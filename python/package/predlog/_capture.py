@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+import predlog
+
 from . import default as opened
 from ._native import Json
 
@@ -23,7 +25,12 @@ MAX_MEMBERS = 32
 #: Methods by which nothing is predicted: what browsers and monitors ask before.
 NOT_LOGGED = frozenset(("HEAD", "OPTIONS"))
 
+#: Seconds for which a default logger that could not be opened is not tried again: at first, and at most.
+RETRY = (0.1, 5.0)
+
 _log = logging.getLogger("predlog")
+#: The default logger could not be opened: until when it is not tried again, and how long that is.
+_failed: tuple[float, float] | None = None
 
 
 class Call:
@@ -62,20 +69,32 @@ class Call:
 
 
 def default() -> Logger | None:
-    """The default logger; None, and a line in Python's log, where its configuration is wrong: no request fails for that."""
-    try:
-        return opened()
-    except Exception:
-        _log.exception("predictions are not logged: call predlog.init() as the server starts, which raises this")
+    """The default logger; None where its configuration is wrong. Python's log has why, once until there is one: no request fails for that, nor does each try."""
+    global _failed
+    failed = _failed
+    if failed is not None and predlog._default is None and time.monotonic() < failed[0]:
         return None
+    try:
+        logger = opened()
+    except Exception:
+        wait = RETRY[0] if failed is None else min(2 * failed[1], RETRY[1])
+        _failed = time.monotonic() + wait, wait
+        if failed is None:
+            _log.exception("predictions are not logged: call predlog.init() as the server starts, which raises this")
+        return None
+    _failed = None
+    return logger
 
 
 def unread(request: Any) -> bytes | None:
-    """What a WSGI application has not read of a body, where all of it is here: a client that has not sent it yet, and may never, is not waited for. A body is read
+    """A body that a WSGI application has not read, where all of it is here: a client that has not sent it yet, and may never, is not waited for. A body is read
     as a whole or not at all, since what is left of one would be the server's next request.
     """
     try:
-        return _all_of(request) if _is_here(request.environ) else None
+        # Where nobody has asked for the stream, nobody has read of it.
+        stream = vars(request).get("stream")
+        is_whole = stream is None or stream.tell() == 0
+        return _all_of(request) if is_whole and _is_here(request.environ) else None
     except Exception:  # It is larger than the application takes, or the server is of another kind.
         return None
 
@@ -86,10 +105,10 @@ def _all_of(request: Any) -> bytes:
 
 
 def _is_here(environ: Any) -> bool:
-    """Whether a server has all of a body in memory, as that of most requests comes with their headers."""
+    """Whether a server has all of a body in memory, as that of most requests comes with their headers, and nobody has read of it past the request."""
     body, length = environ.get("wsgi.input"), int(environ.get("CONTENT_LENGTH") or 0)
     if isinstance(body, (io.BytesIO, io.BufferedRandom)):
-        return True
+        return body.tell() == 0
     if isinstance(body, io.BufferedReader):
         # werkzeug's: what has come is looked at, and stays where it is.
         socket = environ["werkzeug.socket"]
@@ -101,7 +120,7 @@ def _is_here(environ: Any) -> bool:
             socket.settimeout(before)
     # gunicorn's, of bodies whose length is known.
     reader = body.reader
-    return isinstance(reader.unreader.buf, io.BytesIO) and 0 < reader.length <= reader.unreader.buf.getbuffer().nbytes
+    return isinstance(reader.unreader.buf, io.BytesIO) and 0 < length == reader.length <= reader.unreader.buf.getbuffer().nbytes
 
 
 def as_json(body: bytes | bytearray | memoryview, encoding: str = "") -> Json | None:

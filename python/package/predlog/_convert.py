@@ -14,7 +14,7 @@ import sys
 import uuid
 from typing import Any
 
-from ._columns import frame_rows, is_of, micros, names_of, with_names
+from ._columns import frame_rows, in_utc, is_of, listed, micros, names_of, with_names
 from ._native import Json
 
 # Larger arrays would be lists of objects only to become a digest.
@@ -73,15 +73,15 @@ def _structured(value: Any) -> Any:
     if hasattr(kind, "to_dict") and hasattr(kind, "iloc"):
         return list(frame_rows(value)) if hasattr(kind, "columns") else _series(value)  # pandas: frame, series
     if hasattr(kind, "to_dicts"):
-        return value.to_dicts()  # polars: frame
+        return in_utc(value).to_dicts()  # polars: frame
     if hasattr(kind, "tolist") and hasattr(kind, "dtype"):
         return _array(value)
     if hasattr(kind, "to_list") and hasattr(kind, "dtype"):
-        return value.to_list()  # polars: series
+        return listed(value)  # polars: series
     if hasattr(kind, "detach") and hasattr(kind, "numpy"):
         return _array(value.detach().cpu().numpy())  # torch
-    if hasattr(kind, "dtype") and hasattr(kind, "numpy"):
-        return value.numpy()  # tensorflow
+    if hasattr(kind, "numpy") and (hasattr(kind, "dtype") or hasattr(kind, "shape")):
+        return value.numpy()  # tensorflow; onnxruntime, whose values have a shape alone
     if hasattr(kind, "to_pylist"):
         return _arrow(value)  # pyarrow: array, table
     if hasattr(kind, "as_py"):
@@ -124,9 +124,7 @@ def _fields_of(kind: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _series(value: Any) -> Any:
     """A series of pandas; a row of a frame has the names that the frame's rows have."""
-    if value.index.is_unique and value.index.nlevels == 1:
-        return value.to_dict()
-    return dict(zip(names_of(value.index), value.tolist()))
+    return dict(zip(names_of(value.index), listed(value)))
 
 
 def _array(value: Any) -> Any:
@@ -143,7 +141,7 @@ def _arrow(value: Any) -> Any:
     size = len(value) * getattr(value, "num_columns", 1)
     if size > MAX_ELEMENTS:
         raise TypeError(f"size={size}: expected at most {MAX_ELEMENTS} elements")
-    return with_names(value).to_pylist()
+    return in_utc(with_names(value)).to_pylist()
 
 
 def plain_array(value: Any) -> Any:
@@ -151,7 +149,7 @@ def plain_array(value: Any) -> Any:
     dtype = value.dtype
     kind = getattr(dtype, "kind", "O")
     if type(dtype).__module__.partition(".")[0] != "numpy":
-        return value.tolist()  # pandas: its own types, of which Python's are made
+        return listed(value)  # pandas, polars: their own types, of which Python's are made
     if hasattr(value, "to_numpy"):
         value = value.to_numpy()  # pandas: its text of times is another.
     if kind == "M":
@@ -161,7 +159,9 @@ def plain_array(value: Any) -> Any:
             texts = sys.modules["numpy"].where(outside, value.astype(str), texts)
         return _without_missing(texts.tolist())
     if kind == "m":
-        return _without_missing((value / type(dtype.type(0))(1, "s")).tolist())
+        if dtype.str.endswith(("Y]", "M]")):  # They have no seconds.
+            return _without_missing(value.astype(str).tolist())
+        return _without_missing((value / dtype.type(1, "s")).tolist())
     if kind == "c":
         return value.astype(str).tolist()
     if kind == "f" and dtype.itemsize > 8:

@@ -1,4 +1,4 @@
-from typing import Any, Literal, Mapping, final
+from typing import Any, Literal, Mapping, SupportsFloat, SupportsIndex, final
 
 from typing_extensions import Self
 
@@ -43,11 +43,11 @@ class Logger:
         id: object = None,
         timestamp: object = None,
         request_id: object = None,
-        row_index: int | None = None,
-        status_code: int | None = None,
+        row_index: SupportsIndex | None = None,
+        status_code: SupportsIndex | None = None,
         error: object = None,
-        latency_ms: float | None = None,
-        sample_weight: float | None = None,
+        latency_ms: SupportsFloat | None = None,
+        sample_weight: SupportsFloat | None = None,
         metadata: Mapping[str, object] | None = None,
         traceparent: str | None = None,
         **fields: object,
@@ -80,7 +80,9 @@ class Logger:
     def close(self, timeout: float = 5.0) -> dict[str, Any]:
         """Delivers what was accepted, for up to `timeout` seconds, and takes no more. Returns the last `snapshot()`."""
     def snapshot(self) -> dict[str, Any]:
-        """The counters: accepted, delivered, on_disk, dropped (by reason), encoded_as_text and more."""
+        """The counters: accepted, delivered, on_disk, dropped (by reason), encoded_as_text and more. `problem` is what is wrong now, or was at the end; `sinks`
+        has the same of each of `[[sinks]]`. Of the delivered ones those in `unstorable` are dead letters, in `<dir>/dead-letter/`.
+        """
     def _log_columns(self, inputs: Any, outputs: Any, fields: Mapping[str, object], timeout: float) -> int: ...
     def _after_fork_in_child(self) -> None: ...
 
@@ -88,7 +90,6 @@ def log_asgi(
     logger: Logger,
     model_name: str,
     model_version: str | None,
-    route: str,
     scope: Mapping[str, Any],
     request: bytes | bytearray | None,
     started: Mapping[str, Any] | None,

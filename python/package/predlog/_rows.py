@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator, Mapping
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any
 
-from ._columns import frame_rows, names_of, source, with_names
+from ._columns import frame_rows, in_utc, is_of, listed, names_of, source, with_names
 from ._convert import plain_array
 from ._matrix import rows_of
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 #: Rows that are Python objects at one time.
 SLICE = 8192
+#: What a call of `log()` takes, at most, and the longest that the rows of a prediction wait for room in the queue.
+ROW_SECONDS, MAX_WAIT_SECONDS = 20e-6, 10.0
+#: Any longer time is this one: more than a process lives.
+MAX_SECONDS = 1e9
 
 
 def count(values: Any) -> int | None:
@@ -51,13 +56,13 @@ def _slice(values: Any, start: int, length: int) -> Any:
     end = start + length
     if hasattr(values, "iloc"):  # pandas
         part = values.iloc[start:end]
-        return frame_rows(part) if hasattr(part, "columns") else part.tolist()
+        return frame_rows(part) if hasattr(part, "columns") else listed(part)
     if hasattr(values, "to_dicts"):  # polars
-        return values.slice(start, length).to_dicts()
+        return in_utc(values.slice(start, length)).to_dicts()
     if hasattr(values, "to_pylist"):  # pyarrow
-        return with_names(values.slice(start, length)).to_pylist()
+        return in_utc(with_names(values.slice(start, length))).to_pylist()
     part = values[start:end]
-    return plain_array(part) if hasattr(part, "tolist") and hasattr(part, "dtype") else part
+    return plain_array(part) if _is_array(part) else part
 
 
 def _is_per_output(outputs: Any, total: int) -> bool:
@@ -67,19 +72,25 @@ def _is_per_output(outputs: Any, total: int) -> bool:
     dimensions = (2,) if isinstance(outputs, list) else (1, 2)
     if not isinstance(outputs, (list, tuple)) or not outputs:
         return False
-    return all(_is_array(part) and part.ndim in dimensions and len(part) == total for part in outputs)
+    return all(_is_array(part) and getattr(part, "ndim", 1) in dimensions and len(part) == total for part in outputs)
 
 
 def _is_array(part: Any) -> bool:
-    return hasattr(part, "ndim") and hasattr(part, "tolist") and hasattr(part, "dtype")
+    return hasattr(part, "dtype") and (hasattr(part, "tolist") or is_of(part, "polars", "Series"))
 
 
-def log_rows(
-    logger: Logger, model_name: str, inputs: Any, outputs: Any, fields: Mapping[str, Any], names: Any = None, timeout: float = 0.0
-) -> int:
-    """A record for each row, with its `row_index`; returns how many were accepted. What has no rows is one record. `fields` are keywords of `log()`."""
-    if "row_index" in fields:
-        raise TypeError("row_index: expected none, as each row has its own")
+def seconds(timeout: Any) -> float:
+    """`timeout`, if it can be one. Raises TypeError or ValueError."""
+    if not isinstance(timeout, numbers.Real):
+        raise TypeError(f"timeout={timeout!r}: expected seconds as a number, such as 5.0")
+    limited: Any = min(timeout, MAX_SECONDS)  # Of ints there are some that no float can be.
+    if not limited >= 0:
+        raise ValueError(f"timeout={timeout}: expected seconds, from 0; pass a number such as 5.0")
+    return float(limited)
+
+
+def _prepared(inputs: Any, outputs: Any, names: Any) -> tuple[Any, Any, Any, int | None]:
+    """Inputs and outputs that have rows, the names of the features and how many rows there are; None where all is one record."""
     inputs, names = rows_of(inputs, names)
     outputs, _ = rows_of(outputs, None)
     if names is None and getattr(inputs, "ndim", 0) == 1:
@@ -87,8 +98,25 @@ def log_rows(
     total = count(inputs)
     if total is not None and _is_per_output(outputs, total):
         outputs = [list(row) for row in zip(*map(plain_array, outputs))]
-    if total is None or outputs is not None and count(outputs) != total:
+    return inputs, outputs, names, total if outputs is None or count(outputs) == total else None
+
+
+def log_rows(
+    logger: Logger, model_name: str, inputs: Any, outputs: Any, fields: Mapping[str, Any], names: Any = None, timeout: float | None = None
+) -> int:
+    """A record for each row, with its `row_index`; returns how many were accepted. What has no rows is one record, and so is what failed before it had any.
+    `fields` are keywords of `log()`. Without `timeout` columns wait for room in the queue as long as so many calls of `log()` would take.
+    """
+    if "row_index" in fields:
+        raise TypeError("row_index: expected none, as each row has its own")
+    try:
+        inputs, outputs, names, total = _prepared(inputs, outputs, names)
+    except Exception:  # Whatever the library raises, as a released memoryview does for all that it is asked.
+        total = None
+    if total is None or not total and fields.get("error") is not None:
         return int(bool(logger.log(model_name, inputs, outputs, row_index=0, **fields)))
+    if timeout is None:
+        timeout = min(MAX_WAIT_SECONDS, ROW_SECONDS * total)
     try:
         columns = source(inputs, names), None if outputs is None else source(outputs)
     except Exception:  # Whatever the library raises: then they are no columns.
@@ -99,7 +127,12 @@ def log_rows(
         except (TypeError, UnicodeEncodeError):
             pass  # Nothing was logged: a type that only Python makes plain, such as a map, or a name that is no Unicode.
     results = repeat(None) if outputs is None else rows(outputs)
+    pairs = zip(rows(inputs, names), chain(results, repeat(None)))
+    try:
+        first = list(islice(pairs, 1))
+    except Exception:  # They have no rows after all.
+        return int(bool(logger.log(model_name, inputs, outputs, row_index=0, **fields)))
     accepted = 0
-    for index, (row, result) in enumerate(zip(rows(inputs, names), chain(results, repeat(None)))):
+    for index, (row, result) in enumerate(chain(first, pairs)):
         accepted += bool(logger.log(model_name, row, result, row_index=index, **fields))
     return accepted

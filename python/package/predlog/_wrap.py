@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import time
 import uuid
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ._rows import log_rows
@@ -16,16 +18,16 @@ if TYPE_CHECKING:
 Model = TypeVar("Model")
 #: The last is XGBoost's.
 _METHODS = ("predict", "predict_proba", "inplace_predict")
-#: These answer the model itself, which is then the wrapped one.
+#: These answer the model itself, which is then the wrapped one; of other names only its own methods may.
 _OF_ITSELF = ("fit", "partial_fit", "set_params")
 #: What models call the rows, when they are given by name.
 _KEYWORDS = ("X", "data")
 #: What Python looks for in the class alone: the wrapper's has those that the model's has.
-_SPECIAL = ("__len__", "__getitem__", "__iter__", "__contains__", "__bool__")
+_SPECIAL = ("__len__", "__getitem__", "__iter__", "__contains__", "__bool__", "__exit__")
 
 
 class _Wrapped:
-    """Passes everything to the model, and logs what its `predict` methods answer, a record for each row."""
+    """Passes everything to the model, and logs what its `predict` methods and its calls answer, a record for each row."""
 
     __slots__ = ("_model", "_logger", "_model_name", "_model_version", "__weakref__")
     _model: Any
@@ -47,8 +49,13 @@ class _Wrapped:
             raise AttributeError(name)  # Not made yet, but asked what it has: there is no model to ask.
         value = getattr(self._model, name)
         if name in _METHODS:
-            return functools.wraps(value)(functools.partial(self._call, value))
-        return functools.wraps(value)(functools.partial(self._change, value)) if name in _OF_ITSELF else value
+            return functools.wraps(value)(self._logged(value))
+        is_own = inspect.ismethod(value) and value.__self__ is self._model
+        # scikit-learn's `set_fit_request` is a function that knows its model.
+        is_own = is_own or name in _OF_ITSELF or inspect.isfunction(value) and name.startswith("set_")
+        if is_own and not inspect.iscoroutinefunction(value):
+            return functools.wraps(value)(functools.partial(self._change, value))
+        return value
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._model, name, value)
@@ -70,15 +77,37 @@ class _Wrapped:
     def __repr__(self) -> str:
         return f"predlog.wrap({self._model!r})"
 
-    def _change(self, method: Any, *arguments: Any, **keywords: Any) -> Any:
+    def _change(self, method: Any, /, *arguments: Any, **keywords: Any) -> Any:
+        """A method that may answer the model itself, which is then the wrapped one: `fit`, `set_output`, `eval`."""
         answer = method(*arguments, **keywords)
         return self if answer is self._model else answer
 
-    def _call(self, method: Any, *arguments: Any, **keywords: Any) -> Any:
-        inputs = arguments[0] if arguments else next((keywords[name] for name in _KEYWORDS if name in keywords), None)
+    def _logged(self, method: Any) -> functools.partial[Any]:
+        """`method`, logged; async where it is."""
+        # Partials can be pickled; that of a function, not of a method, is a coroutine function to all versions of Python.
+        is_async = inspect.iscoroutinefunction(method) or inspect.iscoroutinefunction(getattr(method, "__call__", None))
+        return functools.partial(_Wrapped._call_async if is_async else _Wrapped._call, self, method)
+
+    def _call(self, method: Any, /, *arguments: Any, **keywords: Any) -> Any:
+        inputs = _inputs(method, arguments, keywords)
         start = time.perf_counter()
         try:
             outputs = method(*arguments, **keywords)
+        except Exception as error:
+            self._log(inputs, None, start, error)
+            raise
+        if inspect.iscoroutine(outputs):
+            return self._awaited(outputs, inputs, start)
+        self._log(inputs, outputs, start, None)
+        return outputs
+
+    async def _call_async(self, method: Any, /, *arguments: Any, **keywords: Any) -> Any:
+        answer = self._call(method, *arguments, **keywords)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    async def _awaited(self, answer: Coroutine[Any, Any, Any], inputs: Any, start: float) -> Any:
+        try:
+            outputs = await answer
         except Exception as error:
             self._log(inputs, None, start, error)
             raise
@@ -111,35 +140,60 @@ def _class_for(kind: type) -> type[_Wrapped]:
     members: dict[str, Any] = {"__slots__": ()}
     # scikit-learn finds out by `vars()` whether a model was fitted.
     members["__dict__"] = property(lambda wrapped: wrapped._model.__dict__)
-    members.update((name, _passing(name)) for name in _SPECIAL if any(name in vars(base) for base in kind.__mro__))
+    own = {name for base in kind.__mro__ for name in vars(base)}
+    members.update((name, _passing(name)) for name in _SPECIAL if name in own)
+    if "__enter__" in own:
+        members["__enter__"] = lambda wrapped: wrapped._change(wrapped._model.__enter__)
+    if "__call__" in own:
+        # Properties, so that frameworks see whether the call is async, and what it takes.
+        members["__call__"] = property(lambda wrapped: wrapped._logged(wrapped._model))
+        members["__signature__"] = property(lambda wrapped: inspect.signature(wrapped._model))
     # Pipelines call their steps by the names of classes.
     return cast("type[_Wrapped]", type(kind.__name__, (_Wrapped,), members))
 
 
 def _passing(name: str) -> Any:
     """A method that calls the model's."""
-    return lambda wrapped, *arguments: getattr(wrapped._model, name)(*arguments)
+    return lambda wrapped, *arguments, **keywords: getattr(wrapped._model, name)(*arguments, **keywords)
+
+
+def _inputs(method: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+    """What a call of `method` is to predict of."""
+    if arguments or not keywords:
+        return arguments[0] if arguments else None
+    try:
+        first = list(inspect.signature(method).parameters)[:1]
+    except (TypeError, ValueError):  # It is not written in Python.
+        first = []
+    return next(keywords[name] for name in (*_KEYWORDS, *first, *keywords) if name in keywords)
 
 
 def _feature_names(model: Any) -> Any:
     """The names of the features that the model was trained with, where it has them."""
-    names = getattr(model, "feature_names_in_", None)  # scikit-learn, and the classes of LightGBM and XGBoost that are like its own
-    if names is None:
-        names = getattr(model, "feature_names", None)  # xgboost.Booster
-    if names is None and hasattr(model, "feature_name"):  # lightgbm.Booster
-        names = model.feature_name()
-    return names
+    try:
+        names = getattr(model, "feature_names_in_", None)  # scikit-learn, and the classes of LightGBM and XGBoost that are like its own
+        if names is None:
+            names = getattr(model, "feature_names", None)  # xgboost.Booster
+        if names is None:
+            names = getattr(model, "feature_names_", None)  # CatBoost
+        if names is None and hasattr(model, "feature_name"):  # lightgbm.Booster
+            names = model.feature_name()
+        return names
+    except Exception:  # Some raise for a model that was not trained.
+        return None
 
 
 def wrap(model: Model, *, model_name: str | None = None, model_version: str | None = None, logger: Logger | None = None) -> Model:
-    """`model` with its `predict`, `predict_proba` and `inplace_predict` logged: a record for each row, with the names of its features, the call's
-    request_id and latency. Without `logger` it is the default one; without `model_name` the model's class.
+    """`model` with its `predict`, `predict_proba` and `inplace_predict`, and calls of itself, logged: a record for each row, with the names of its features,
+    the call's request_id and latency. Without `logger` it is the default one; without `model_name` the model's class, or a function's name.
 
-    Inputs are read when the model has answered: what it changes in them is in the records. `fit()` answers the wrapped model. Copies log by the same logger, but
-    for scikit-learn's clones, which a search or a cross-validation trains; pickled (joblib), the model is wrapped as before, and logs by the default logger of
-    the process that loads it.
+    Inputs are read when the model has answered: what it changes in them is in the records. Methods that answer the model itself, such as `fit()`, answer
+    the wrapped one. Copies log by the same logger, but for scikit-learn's clones, which a search or a cross-validation trains; pickled (joblib), the model is
+    wrapped as before, and logs by the default logger of the process that loads it.
 
-    It is for models of scikit-learn and those with its methods, and for the boosters of LightGBM and XGBoost. Of a model with several outputs, whose
-    `predict_proba` answers an array for each of them, a record has the row's probabilities of each output.
+    It is for models of scikit-learn and those with its methods, for the boosters of LightGBM and XGBoost, and for models that are called: functions, and
+    those of Keras and torch. What is async stays so, and is logged once it was awaited. Of a model with several outputs, whose `predict_proba` answers an array
+    for each of them, a record has the row's probabilities of each output. Rows wait for room in the queue as long as calls of `log()` would take, at most 10 s.
     """
-    return cast(Model, _Wrapped(model, logger, model_name or type(model).__name__, model_version))
+    named: Any = model if inspect.isroutine(model) else type(model)
+    return cast(Model, _Wrapped(model, logger, model_name or named.__name__, model_version))

@@ -24,6 +24,15 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _Body = Union[bytes, bytearray, None]
+#: Models' names with their routes.
+_Routes = tuple[tuple[str, str], ...]
+_PARAMETER = re.compile(r"\{[^{}:]*(:[^{}]*)?\}")
+_CONVERTERS = {
+    ":path": ".*",
+    ":int": "[0-9]+",
+    ":float": r"[0-9]+(?:\.[0-9]+)?",
+    ":uuid": "[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}",
+}
 #: The longest that a server's stop waits until all is delivered; the rest is in the directory for the next start.
 FLUSH_SECONDS = 5.0
 
@@ -33,17 +42,18 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 class PredictionLogMiddleware:
     """Logs each request of the chosen routes: JSON in, JSON out, status, exception, latency.
 
-    `routes` maps paths, or templates of them such as "/models/{name}" and "/files/{path:path}", to model names. Messages pass unchanged, each at once; a
-    stream stays one. Without a JSON body the query is the inputs. Bodies above 1 MiB and those that are not JSON are not kept; gzip is unpacked. A request is
-    logged as soon as its response is sent, before background tasks; HEAD and OPTIONS are not. Without `logger` it is the default one (`predlog.init`).
+    `routes` maps paths, or templates of them such as "/models/{name}" and "/files/{path:path}", to model names; of several that fit it is the one that the
+    application took. Messages pass unchanged, each at once; a stream stays one. Without a JSON body the query is the inputs. Bodies above 1 MiB and those that
+    are not JSON are not kept; gzip is unpacked. A request is logged as soon as its response is sent, before background tasks; HEAD and OPTIONS are not. Without
+    `logger` it is the default one (`predlog.init`).
     """
 
     def __init__(
         self, app: App, *, routes: Mapping[str, str], model_version: str | None = None, logger: Logger | None = None
     ) -> None:
         self.app = app
-        self.routes = {route: (model_name, route) for route, model_name in routes.items()}
-        self.templates = [(_pattern(route), model_name, route) for route, model_name in routes.items() if "{" in route]
+        self.routes: dict[str, _Routes] = {route: ((model_name, route),) for route, model_name in routes.items()}
+        self.templates = [(_pattern(route), (model_name, route)) for route, model_name in routes.items() if "{" in route]
         self.model_version = model_version
         self.logger = logger
 
@@ -53,7 +63,7 @@ class PredictionLogMiddleware:
             await self.app(scope, receive, self._at_the_end(send))
             return
         found = self._find(scope) if kind == "http" else None
-        if found is None:
+        if not found:
             await self.app(scope, receive, send)
             return
         start, latency_ms, logged = time.perf_counter(), None, False
@@ -98,10 +108,16 @@ class PredictionLogMiddleware:
             logged = True
             if logger is None:
                 return
-            (model_name, route), text = found, None if error is None else text_of(error)
+            (model_name, route), text = found[0], None if error is None else text_of(error)
             latency = (time.perf_counter() - start) * 1e3 if latency_ms is None else latency_ms
             try:
-                log_asgi(logger, model_name, self.model_version, route, scope, request, started, response, latency, text)
+                taken = getattr(scope.get("route"), "path", None)
+                if taken != route and taken and isinstance(taken, str):
+                    chosen = _choose(found, taken)
+                    if chosen is None:
+                        return
+                    model_name = chosen[0]
+                log_asgi(logger, model_name, self.model_version, scope, request, started, response, latency, text)
             except Exception:
                 tell_once()
 
@@ -113,8 +129,8 @@ class PredictionLogMiddleware:
         if not logged:
             log(None)
 
-    def _find(self, scope: Scope) -> tuple[str, str] | None:
-        """The model's name and its route."""
+    def _find(self, scope: Scope) -> _Routes | None:
+        """Models' names and their routes: those that fit the path. Which one the application takes is known when it has."""
         path = scope["path"]
         if scope.get("method") in NOT_LOGGED:
             return None
@@ -125,7 +141,7 @@ class PredictionLogMiddleware:
             path = path[len(root) :]
             found = self.routes.get(path)
         if found is None:
-            found = next(((model_name, route) for pattern, model_name, route in self.templates if pattern.fullmatch(path)), None)
+            found = tuple([listed for pattern, listed in self.templates if pattern.fullmatch(path)])
         return found
 
     def _at_the_end(self, send: Send) -> Send:
@@ -141,11 +157,47 @@ class PredictionLogMiddleware:
 
 
 def _pattern(route: str) -> re.Pattern[str]:
-    """`{name}` stands for a part of a path, `{name:path}` for any number of them."""
-    parts = re.split(r"\{[^{}:]*(:[^{}]*)?\}", route)
+    """`{name}` stands for a part of a path, `{name:path}` for any number of them; other converters narrow it as Starlette's do."""
+    parts = _PARAMETER.split(route)
     texts = (re.escape(text) for text in parts[::2])
-    gaps = (".*" if kind == ":path" else "[^/]+" for kind in parts[1::2])
+    gaps = (_CONVERTERS.get(kind, "[^/]+") for kind in parts[1::2])
     return re.compile("".join(text + gap for text, gap in zip(texts, (*gaps, ""))))
+
+
+@functools.lru_cache(maxsize=1024)
+def _choose(fitting: _Routes, taken: str) -> tuple[str, str] | None:
+    """Of the routes that fit a path, the one that is `taken`, the application's own. Behind a mount that lacks what stands before it. How parameters are called
+    is each one's own, as is, where there is no better one, how they are converted. Else the first that stands for no more than `taken` does.
+    """
+    for form in (_without_names, _without_converters):
+        for is_same in (str.__eq__, str.endswith):
+            for listed in fitting:
+                if is_same(form(listed[1]), form(taken)):
+                    return listed
+    return next((listed for listed in fitting if _is_within(listed[1], taken)), None)
+
+
+def _without_names(route: str) -> str:
+    return _PARAMETER.sub(lambda found: f"{{{found[1] or ''}}}", route)
+
+
+def _without_converters(route: str) -> str:
+    return _PARAMETER.sub(lambda found: "{:path}" if found[1] == ":path" else "{}", route)
+
+
+def _is_within(route: str, taken: str) -> bool:
+    """Whether `taken` fits whatever `route` does, of the paths that both fit."""
+    if f"{_without_converters(taken)}/" in _without_converters(route):
+        return True  # A mount of an application that does not tell its own.
+    # From their ends, as `taken` may lack the beginning.
+    for wanted, found in zip(reversed(route.split("/")), reversed(_without_converters(taken).lstrip("/").split("/"))):
+        if ":path}" in wanted + found:
+            # It stands for any number of parts: those before it have no counterparts. One that is wanted is for whatever is there.
+            return True
+        # A character that is in no path stands for whatever a parameter does.
+        if "{" in wanted and not _pattern(found).fullmatch(_PARAMETER.sub("\0", wanted)):
+            return False
+    return True
 
 
 def _append(body: _Body, part: bytes | None) -> _Body:
@@ -173,25 +225,49 @@ def log_predictions(*, model_name: str, model_version: str | None = None, logger
     def decorate(handler: Handler) -> Handler:
         names = _names(handler)
 
-        if inspect.iscoroutinefunction(handler):
-
-            @functools.wraps(handler)
-            async def logged(*arguments: Any, **keywords: Any) -> Any:
-                with _Logged(Call(model_name, model_version, logger), names, arguments, keywords) as watched:
-                    watched.outputs = await handler(*arguments, **keywords)
-                return watched.outputs
-
-            return cast(Handler, logged)
+        @functools.wraps(handler)
+        async def logged(*arguments: Any, **keywords: Any) -> Any:
+            with _Logged(Call(model_name, model_version, logger), names, arguments, keywords) as watched:
+                watched.outputs = await handler(*arguments, **keywords)
+            return watched.outputs
 
         @functools.wraps(handler)
         def logged_sync(*arguments: Any, **keywords: Any) -> Any:
-            with _Logged(Call(model_name, model_version, logger), names, arguments, keywords) as watched:
-                watched.outputs = handler(*arguments, **keywords)
-            return watched.outputs
+            watched = _Logged(Call(model_name, model_version, logger), names, arguments, keywords)
+            try:
+                answer = handler(*arguments, **keywords)
+            except BaseException as error:
+                watched.log(error)
+                raise
+            if inspect.isawaitable(answer):
+                # Of an `async def` below another decorator: frameworks look through that, or do not, and so they do with this one.
+                return watched.awaited(answer)
+            watched.outputs = answer
+            watched.log(None)
+            return answer
 
-        return cast(Handler, logged_sync)
+        # By its kind frameworks choose whether they call it in a thread.
+        wrapper = cast(Handler, logged if _is_async(handler) else logged_sync)
+        _evaluate(wrapper, handler)
+        return wrapper
 
     return decorate
+
+
+def _is_async(handler: Callable[..., Any]) -> bool:
+    """Whether it is an `async def`, or an object that is called by one."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    called = None if inspect.isclass(handler) else getattr(handler, "__call__", None)
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
+
+
+def _evaluate(wrapper: Callable[..., Any], handler: Callable[..., Any]) -> None:
+    """Annotations that are texts: FastAPI up to 0.123.0 would look for their names in this module."""
+    try:
+        setattr(wrapper, "__signature__", inspect.signature(handler, eval_str=True))
+    except Exception:
+        pass  # Of what only type checkers import, or of a class that comes later: left to the framework.
 
 
 def _names(handler: Callable[..., Any]) -> list[str]:
@@ -222,6 +298,15 @@ class _Logged:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self.log(error)
+
+    async def awaited(self, answer: Awaitable[Any]) -> Any:
+        """The answer, which is logged then."""
+        with self:
+            self.outputs = await answer
+        return self.outputs
+
+    def log(self, error: BaseException | None) -> None:
         self.call.stop()
         try:
             self._log(error)

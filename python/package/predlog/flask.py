@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import flask
 from werkzeug.exceptions import HTTPException
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from . import Logger
 
-#: Of a request's environment: when it came to the application, until it is logged, and the text of the exception that nobody has handled.
-_START, _ERROR = "predlog.start", "predlog.error"
+Arguments = ParamSpec("Arguments")
+#: Of a request's environment: the text of the exception that nobody has handled.
+_ERROR = "predlog.error"
 
 
 class PredictionLog:
@@ -42,13 +43,15 @@ class PredictionLog:
         self.routes = dict(routes or {})
         self.model_version = model_version
         self.logger = logger
+        # Of a request's environment: when it came to the application, until it is logged. Others of the same application have their own.
+        self._start = f"predlog.start.{id(self)}"
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: flask.Flask) -> None:
         """Watches the routes of `app`."""
         app.extensions["predlog"] = self
-        app.wsgi_app = _timed(app.wsgi_app)  # type: ignore[method-assign, assignment]
+        app.wsgi_app = _timed(app.wsgi_app, self._start)  # type: ignore[method-assign, assignment]
         app.after_request(self._finish)
         app.teardown_request(self._fail)
         flask.got_request_exception.connect(_remember, app)
@@ -68,16 +71,16 @@ class PredictionLog:
         model_name = self.routes.get(rule.rule) if rule is not None else None
         if model_name is None or request.method in NOT_LOGGED:
             return
-        start = request.environ.pop(_START, None)
+        start = request.environ.pop(self._start, None)
         if start is not None:
             _log(self.logger, model_name, self.model_version, start, request, response, 500, error)
 
 
-def _timed(wsgi_app: WSGIApplication) -> WSGIApplication:
+def _timed(wsgi_app: WSGIApplication, name: str) -> WSGIApplication:
     """Tells when a request came: a function of Flask's before the request would do so at several times the cost, and after others."""
 
     def timed(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ[_START] = time.perf_counter()
+        environ[name] = time.perf_counter()
         return wsgi_app(environ, start_response)
 
     return timed
@@ -85,12 +88,12 @@ def _timed(wsgi_app: WSGIApplication) -> WSGIApplication:
 
 def log_predictions(
     *, model_name: str, model_version: str | None = None, logger: Logger | None = None
-) -> Callable[[Callable[..., Any]], Callable[..., flask.Response]]:
+) -> Callable[[Callable[Arguments, Any]], Callable[Arguments, flask.Response]]:
     """Logs each call of a view, but for HEAD and OPTIONS. It stands below `@app.route`."""
 
-    def decorate(view: Callable[..., Any]) -> Callable[..., flask.Response]:
+    def decorate(view: Callable[Arguments, Any]) -> Callable[Arguments, flask.Response]:
         @functools.wraps(view)
-        def logged(*arguments: Any, **keywords: Any) -> flask.Response:
+        def logged(*arguments: Arguments.args, **keywords: Arguments.kwargs) -> flask.Response:
             start, request = time.perf_counter(), _request()
 
             def log(response: Response | None, status_code: int | None = None, error: str | None = None) -> None:

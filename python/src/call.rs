@@ -1,9 +1,10 @@
 //! `Logger.log` as Python calls it, by its fast convention: a function with `**fields` gets a tuple and a dict from PyO3, made for each call.
 
 use crate::fields::{self, Given};
-use crate::forks::{SETTLED, under_way};
+use crate::forks::{ATTENTION, SETTLED, under_way};
 use crate::logger::Logger;
 use crate::outcome::Outcome;
+use crate::told;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -59,8 +60,12 @@ unsafe extern "C" fn log(
         let all = if arguments.is_null() { &[] } else { std::slice::from_raw_parts(arguments, (count + named) as usize) };
         Arguments { logger: Borrowed::from_ptr(py, logger), all, positional: count as usize, names }
     };
-    if SETTLED.load(Ordering::Relaxed) {
-        return closed(py);
+    let attention = ATTENTION.load(Ordering::Relaxed);
+    if attention != 0 {
+        if attention & SETTLED != 0 {
+            return closed(py);
+        }
+        told::give_waiting(py);
     }
     under_way(1);
     let called = catch_unwind(AssertUnwindSafe(|| arguments.call(py)));

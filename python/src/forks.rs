@@ -3,7 +3,7 @@
 use crate::told;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A fork waits so long for what is still to be delivered; the rest is on disk, and the next logger delivers it.
@@ -105,8 +105,12 @@ pub(crate) fn this_thread() -> u64 {
 
 /// Calls of `log()` that are under way.
 static CALLS: AtomicIsize = AtomicIsize::new(0);
+/// What a call of `log()` looks at first: nothing, but for [`SETTLED`] and [`MESSAGES`].
+pub(crate) static ATTENTION: AtomicU8 = AtomicU8::new(0);
 /// No more calls are taken.
-pub(crate) static SETTLED: AtomicBool = AtomicBool::new(false);
+pub(crate) const SETTLED: u8 = 1;
+/// Messages wait for a call that gives them to Python, see `told.rs`.
+pub(crate) const MESSAGES: u8 = 2;
 
 /// Threads that are attached count one after the other. Without Python's lock they may miss one, for which the end waits a second.
 #[inline]
@@ -123,7 +127,7 @@ pub(crate) fn settle(py: Python<'_>, timeout: f64) {
         return;
     }
     told::stop(py);
-    SETTLED.store(true, Ordering::Relaxed);
+    ATTENTION.fetch_or(SETTLED, Ordering::Relaxed);
     let until = Instant::now() + Duration::from_secs_f64(timeout.clamp(0.0, 60.0));
     while CALLS.load(Ordering::Relaxed) > 0 && Instant::now() < until {
         py.detach(|| std::thread::sleep(Duration::from_millis(1)));

@@ -330,7 +330,7 @@ impl Logger {
             py.detach(|| std::thread::sleep(Duration::from_millis(1)));
         }
         // Files and databases are waited for: meanwhile other threads run. What is wrong for a moment only is not wrong the second time.
-        told::listen();
+        told::listen(py);
         let again = self.state.lock().failed.is_none();
         let open = || predlog::Logger::open(&self.config);
         let opened = py.detach(|| open().or_else(|error| if is_config(&error) || !again { Err(error) } else { open() }));

@@ -2,11 +2,14 @@
 //! `predlog.sink.kafka`, from INFO on.
 //!
 //! No thread of predlog's waits for Python: they put messages into a queue, and a thread that is started with the first of them gives them to Python. It is stopped before
-//! the interpreter ends.
+//! the interpreter ends. Where Python's threads are greenlets (gevent, eventlet), whose locks are not for other threads, the next `log()` gives them.
 
+use crate::forks::{ATTENTION, MESSAGES};
 use pyo3::prelude::*;
+use pyo3::types::PyCFunction;
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, Once, TryLockError};
 use std::time::{Duration, Instant};
 use tracing::field::{Field, Visit};
@@ -34,9 +37,16 @@ struct Queue {
 static QUEUE: Mutex<Queue> = Mutex::new(Queue { messages: VecDeque::new(), lost: 0, process: 0, stopped: false });
 static CHANGED: Condvar = Condvar::new();
 
+/// Python's threads are greenlets.
+static GREEN: AtomicBool = AtomicBool::new(false);
+
 /// Has predlog's messages given to Python from now on. Where something else of the process takes them already, it stays so.
-pub(crate) fn listen() {
+pub(crate) fn listen(py: Python<'_>) {
     static ONCE: Once = Once::new();
+    // They have put functions of their own in the place of the interpreter's.
+    let start = py.import("_thread").and_then(|thread| thread.getattr("start_new_thread"));
+    let green = start.is_ok_and(|start| !start.is_instance_of::<PyCFunction>());
+    GREEN.store(green, Ordering::Relaxed);
     ONCE.call_once(|| _ = tracing::subscriber::set_global_default(Listener));
 }
 
@@ -55,6 +65,13 @@ pub(crate) fn stop(py: Python<'_>) {
     rest.iter().for_each(|message| give(py, message));
 }
 
+/// Gives Python what waits for a call, in a process of greenlets.
+pub(crate) fn give_waiting(py: Python<'_>) {
+    ATTENTION.fetch_and(!MESSAGES, Ordering::Relaxed);
+    let waiting = lock().map(|mut queue| std::mem::take(&mut queue.messages)).unwrap_or_default();
+    waiting.iter().for_each(|message| give(py, message));
+}
+
 /// The queue is held for a moment only. In a forked child it may stay locked by a thread that is not there: then nothing is told.
 fn lock() -> Option<MutexGuard<'static, Queue>> {
     for _ in 0..10 {
@@ -69,12 +86,20 @@ fn lock() -> Option<MutexGuard<'static, Queue>> {
 
 fn add(message: Message) {
     let Some(mut queue) = lock().filter(|queue| !queue.stopped) else { return };
+    let process = std::process::id();
+    if queue.process != process && queue.process != 0 {
+        // Its parent's, which tells them itself.
+        queue.messages.clear();
+    }
     if queue.messages.len() >= MOST {
         queue.lost += 1;
         return;
     }
     queue.messages.push_back(message);
-    let process = std::process::id();
+    if GREEN.load(Ordering::Relaxed) {
+        ATTENTION.fetch_or(MESSAGES, Ordering::Relaxed);
+        return;
+    }
     if queue.process != process {
         // Where no thread can be had, the next message, or the end, tells this one as well.
         queue.process = if predlog::thread::spawn("predlog-log", run).is_ok() { process } else { 0 };

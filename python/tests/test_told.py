@@ -80,6 +80,29 @@ def test_what_is_told_last_is_told(tmp_path: Path) -> None:
         assert any(message.startswith(pid) and "cannot be stored" in message for message in messages), messages
 
 
+def test_where_threads_are_greenlets_a_call_tells(tmp_path: Path) -> None:
+    """gevent's and eventlet's locks are not for other threads, and the handlers of `logging` have locks."""
+    code = """
+        import _thread, logging, predlog, threading, time
+
+        class Handler(logging.Handler):
+            def emit(self, record):
+                told.append(record.thread)
+
+        told = []
+        logging.getLogger("predlog").addHandler(Handler())
+        start = _thread.start_new_thread
+        _thread.start_new_thread = lambda *arguments: start(*arguments)
+        logger = predlog.Logger({"mode": "kafka", "kafka": {"brokers": "127.0.0.1:1", "deadline": "100ms", "fallback": {"dir": "data"}}})
+        until = time.monotonic() + 20
+        while not told:
+            assert logger.log("wine", 1) and time.monotonic() < until
+            time.sleep(0.01)
+        assert set(told) == {threading.main_thread().ident}
+    """
+    run(code, tmp_path)
+
+
 def test_after_a_fork_the_next_logger_delivers_what_the_last_has_left(store: Store) -> None:
     code = """
         import os, predlog, sqlite3

@@ -17,6 +17,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// `log()` waits so long for a fork that another thread is in.
@@ -49,6 +50,8 @@ struct State {
     opening: bool,
     /// Threads that are ending it.
     ending: u32,
+    /// Those that nobody waits for any more, as a signal came.
+    left: Vec<JoinHandle<Ended>>,
     /// By the caller, for good.
     closed: bool,
     /// It could not be opened: until when it is not tried again, and how long that was.
@@ -147,7 +150,7 @@ impl Logger {
         }
         // By another thread, so that this one sees Python's signals, such as Ctrl-C.
         let rest = timeout.saturating_sub(SIGNALS_EVERY);
-        let thread = std::thread::Builder::new().name("predlog-flush".to_owned()).spawn(move || logger.flush(rest))?;
+        let thread = predlog::thread::spawn("predlog-flush", move || logger.flush(rest))?;
         while !thread.is_finished() {
             py.check_signals()?;
             py.detach(|| std::thread::sleep(Duration::from_millis(2)));
@@ -156,10 +159,21 @@ impl Logger {
     }
 
     /// Delivers what was accepted, for up to `timeout` seconds, and takes no more. Says what became of all records. Closing again changes nothing.
+    /// After an interrupt, such as Ctrl-C, it goes on with that beside whatever comes next.
     #[pyo3(signature = (timeout=5.0))]
     fn close<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyDict>> {
         let timeout = seconds(timeout)?;
         self.state.lock().closed = true;
+        if let Some(ending) = self.begin_to_end(py) {
+            // By another thread, so that this one sees Python's signals.
+            let ending = Arc::new(Mutex::new(Some(ending)));
+            let end = move |ending: &Mutex<Option<Ending>>| ending.lock().take().map(|ending| ending.end(timeout));
+            let others = Arc::clone(&ending);
+            match predlog::thread::spawn("predlog-close", move || end(&others).unwrap_or_default()) {
+                Ok(thread) => self.wait_for_end(py, thread)?,
+                Err(_) => _ = py.detach(|| end(&ending)).map(|ended| self.note_end(py, ended)),
+            }
+        }
         self.end(py, timeout);
         self.snapshot(py)
     }
@@ -194,6 +208,8 @@ impl Logger {
             // Nobody has asked before this fork: its thread is not here, and would be waited for.
             std::mem::forget(open);
         }
+        // Nor are these here.
+        std::mem::take(&mut state.left).into_iter().for_each(std::mem::forget);
         *state = State { closed: state.closed, ..State::default() };
         self.as_text.store(0, Ordering::Relaxed);
     }
@@ -365,8 +381,24 @@ impl Logger {
         // Another thread may be at it.
         let until = Instant::now() + timeout;
         while self.state.lock().ending > 0 && Instant::now() < until {
+            let left: Vec<_> = self.state.lock().left.extract_if(.., |thread| thread.is_finished()).collect();
+            left.into_iter().for_each(|thread| self.note_end(py, thread.join().unwrap_or_default()));
             py.detach(|| std::thread::sleep(Duration::from_millis(1)));
         }
+    }
+
+    /// # Errors
+    /// What a signal's handler raised.
+    fn wait_for_end(&self, py: Python<'_>, thread: JoinHandle<Ended>) -> PyResult<()> {
+        while !thread.is_finished() {
+            if let Err(interrupt) = py.check_signals() {
+                self.state.lock().left.push(thread);
+                return Err(interrupt);
+            }
+            py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+        }
+        self.note_end(py, thread.join().unwrap_or_default());
+        Ok(())
     }
 
     fn begin_to_end(&self, py: Python<'_>) -> Option<Ending> {
@@ -380,7 +412,6 @@ impl Logger {
     }
 
     fn note_end(&self, _attached: Python<'_>, (mut report, last): Ended) {
-        ENDING.fetch_sub(1, Ordering::AcqRel);
         let mut state = self.state.lock();
         state.ending -= 1;
         for (name, last) in last.sinks {
@@ -419,6 +450,7 @@ struct Ending {
 /// What became of its records, and its counters at the end.
 type Ended = (Report, Last);
 
+#[derive(Default)]
 struct Last {
     own: Snapshot,
     sinks: Vec<(String, Snapshot)>,
@@ -428,7 +460,11 @@ impl Ending {
     fn end(self, timeout: Duration) -> Ended {
         let report = self.guard.shutdown(timeout);
         let sinks = named_sinks(&self.logger).map(|(name, sink)| (name, sink.snapshot())).collect();
-        (report, Last { own: self.logger.snapshot(), sinks })
+        let last = Last { own: self.logger.snapshot(), sinks };
+        drop(self.logger);
+        // As `begin_to_end()`: a fork waits no longer.
+        ENDING.fetch_sub(1, Ordering::AcqRel);
+        (report, last)
     }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 import signal
 import sqlite3
 import subprocess
@@ -219,6 +220,18 @@ def test_without_a_directory_to_write_in(tmp_path: Path) -> None:
         predlog.Logger(away(file / "none"), logger={"durability": "memory"})
 
 
+def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    with pytest.raises(ValueError) as raised:
+        predlog.Logger(direct={"dir": path, "\udc80": 1}, model="wine")
+    lines = str(raised.value).splitlines()
+    assert [line.partition("=")[0] for line in lines[:1]] == ["keyword: direct.dir"], lines
+    assert "expected text that UTF-8 can have" in lines[0] and "direct.\\udc80" in lines[1] and "model" in lines[2]
+    path.write_text(f'direct.dir = "{tmp_path}/data"')
+    for config in (path, os.fsencode(path)):
+        predlog.Logger(config).close()  # type: ignore[arg-type]
+
+
 class Interrupts(datetime.tzinfo):
     """As when Ctrl-C comes while Python code runs."""
 
@@ -235,6 +248,29 @@ class Number:
 
     def __float__(self) -> float:
         return float(self.__index__())
+
+
+def test_a_close_sees_an_interrupt(tmp_path: Path) -> None:
+    """It goes on beside whatever comes next, and the end of the process waits for it."""
+    code = """
+        import json, os, predlog, signal, threading, time
+
+        config = {"mode": "kafka", "kafka": {"brokers": "127.0.0.1:1", "deadline": "30s", "fallback": {"dir": "data"}}}
+        logger = predlog.Logger(config)
+        assert logger.log("wine", 1)
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        start = time.monotonic()
+        try:
+            logger.close(3)
+        except KeyboardInterrupt:
+            assert time.monotonic() - start < 2
+        else:
+            raise AssertionError
+        assert not logger.log("wine", 1)
+        totals = logger.close(10)
+        assert (totals["accepted"], totals["on_disk"]) == (1, 1), totals
+    """
+    run(code, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["row_index", "status_code", "latency_ms", "sample_weight", "timestamp"])

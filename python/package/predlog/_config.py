@@ -45,8 +45,9 @@ def read(config: Config, overrides: Mapping[str, Any]) -> Sources:
         name, text = "the given dict", _document(config, "file=the given dict", problems)
     elif config is not None:
         # `open()` takes numbers too, as files that are open already.
-        name = os.fspath(config)
-        with open(name, encoding="utf-8") as file:
+        path = os.fspath(config)
+        name = os.fsencode(path).decode("utf-8", "backslashreplace")
+        with open(path, encoding="utf-8") as file:
             try:
                 text = file.read()
             except UnicodeDecodeError as error:
@@ -68,6 +69,9 @@ def _entries(values: Mapping[str, Any], origin: str, section: str, problems: lis
     """Keys and values as TOML. What is None counts as not given."""
     for key, value in values.items():
         path = f"{section}.{key}" if section else str(key)
+        if not _is_unicode(path):
+            problems.append(f"{origin}: {ascii(path)}: expected a key that UTF-8 can have")
+            continue
         toml = None if value is None else _value(value, origin, path, problems)
         if toml is not None:
             yield _string(str(key)), toml
@@ -96,7 +100,12 @@ def _value(value: Any, origin: str, path: str, problems: list[str]) -> str | Non
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if _is_text(value):
-        return _string(str.__str__(value) if isinstance(value, str) else str(value))
+        text = str.__str__(value) if isinstance(value, str) else str(value)
+        if _is_unicode(text):
+            return _string(text)
+        # Python has the name of a file that is not UTF-8 as surrogates.
+        problems.append(f"{origin}: {path}={ascii(text)}: expected text that UTF-8 can have")
+        return None
     problems.append(f"{origin}: {path}: type={type(value).__name__}: expected text, a number, a bool, a timedelta, a path, a list or a dict")
     return None
 

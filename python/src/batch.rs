@@ -1,4 +1,4 @@
-//! `log_batch()`: columns to records, on as many threads as the machine has cores, with no Python object for a cell and detached from Python.
+//! `log_batch()`: columns to records, on all cores, with no Python object for a cell and detached from Python.
 
 use crate::columns::{Cell, Column};
 use crate::fields::Fields;
@@ -46,6 +46,7 @@ pub(crate) fn log(
         return Err(PyTypeError::new_err(message));
     }
     let parts = parts(inputs, outputs);
+    // One more than cores: the logger's own has one's share meanwhile.
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get() + 1).min(MAX_THREADS).min(parts.len());
     let (next, accepted) = (AtomicUsize::new(0), AtomicU64::new(0));
     let work = || {

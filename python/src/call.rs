@@ -1,7 +1,7 @@
 //! `Logger.log` as Python calls it, by its fast convention: a function with `**fields` gets a tuple and a dict from PyO3, made for each call.
 
 use crate::fields::{self, Given};
-use crate::forks::{ATTENTION, SETTLED, under_way};
+use crate::forks::{ATTENTION, SETTLED, catch_up, under_way};
 use crate::logger::Logger;
 use crate::outcome::Outcome;
 use crate::told;
@@ -65,6 +65,8 @@ unsafe extern "C" fn log(
         if attention & SETTLED != 0 {
             return closed(py);
         }
+        // Before the call counts: a child begins with none.
+        catch_up(py);
         told::give_waiting(py);
     }
     under_way(1);

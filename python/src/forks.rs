@@ -3,7 +3,7 @@
 use crate::told;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A fork waits so long for what is still to be delivered; the rest is on disk, and the next logger delivers it.
@@ -39,7 +39,7 @@ pub(crate) fn forking(py: Python<'_>, step: &str) {
             FORKER.store(0, Ordering::Release);
         }
         _ => {
-            FORKED.store(false, Ordering::Relaxed);
+            ATTENTION.fetch_and(!FORKED, Ordering::Relaxed);
             predlog::Logger::after_fork_in_child();
             FORKER.store(0, Ordering::Release);
             CALLS.store(0, Ordering::Relaxed);
@@ -50,15 +50,12 @@ pub(crate) fn forking(py: Python<'_>, step: &str) {
     }
 }
 
-/// This process was forked without Python's hooks, as uWSGI does it in C: the loggers that are open here are its parent's.
-static FORKED: AtomicBool = AtomicBool::new(false);
-
-/// Has such forks noticed.
+/// Has forks without Python's hooks noticed, as uWSGI does them in C: the loggers that are open in the child are its parent's.
 pub(crate) fn watch() {
     #[cfg(unix)]
     {
         extern "C" fn in_child() {
-            FORKED.store(true, Ordering::Relaxed);
+            ATTENTION.fetch_or(FORKED, Ordering::Relaxed);
         }
         // SAFETY: the function does what may be done between a fork and whatever comes next. Python's own hooks, where they run, come after it.
         _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
@@ -67,7 +64,7 @@ pub(crate) fn watch() {
 
 #[inline]
 pub(crate) fn forked() -> bool {
-    FORKED.load(Ordering::Relaxed)
+    ATTENTION.load(Ordering::Relaxed) & FORKED != 0
 }
 
 /// In the child of a fork without hooks does what they would have done.
@@ -85,7 +82,7 @@ fn catch_up_now(py: Python<'_>) {
     if let Err(error) = hook() {
         error.write_unraisable(py, None);
     }
-    FORKED.store(false, Ordering::Relaxed);
+    ATTENTION.fetch_and(!FORKED, Ordering::Relaxed);
 }
 
 /// Waits for other threads, for a while.
@@ -105,12 +102,14 @@ pub(crate) fn this_thread() -> u64 {
 
 /// Calls of `log()` that are under way.
 static CALLS: AtomicIsize = AtomicIsize::new(0);
-/// What a call of `log()` looks at first: nothing, but for [`SETTLED`] and [`MESSAGES`].
+/// What a call of `log()` looks at first: nothing, but for the bits below.
 pub(crate) static ATTENTION: AtomicU8 = AtomicU8::new(0);
 /// No more calls are taken.
 pub(crate) const SETTLED: u8 = 1;
 /// Messages wait for a call that gives them to Python, see `told.rs`.
 pub(crate) const MESSAGES: u8 = 2;
+/// This process was forked, and no hook of Python's has run.
+const FORKED: u8 = 4;
 
 /// Threads that are attached count one after the other. Without Python's lock they may miss one, for which the end waits a second.
 #[inline]

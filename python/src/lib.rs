@@ -6,6 +6,7 @@ mod body;
 mod call;
 mod columns;
 mod encode;
+mod ending;
 mod fields;
 mod forks;
 mod frame;
@@ -42,7 +43,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     call::add_log(&module.py().get_type::<logger::Logger>())?;
     module.add_class::<json::Json>()?;
     module.add_class::<outcome::Outcome>()?;
-    module.add_function(wrap_pyfunction!(logger::end_all, module)?)?;
+    module.add_function(wrap_pyfunction!(ending::end_all, module)?)?;
     module.add_function(wrap_pyfunction!(forks::forking, module)?)?;
     module.add_function(wrap_pyfunction!(forks::settle, module)?)?;
     module.add_function(wrap_pyfunction!(asgi::log_asgi, module)?)?;

@@ -1,14 +1,14 @@
 //! The Python class `predlog.Logger`, but for how its configuration is found, which is Python's (`predlog/__init__.py`).
 
 use crate::encode::{Context, Value};
+use crate::ending::{Ended, named_sinks};
 use crate::fields::{Fields, Given, Keywords, Named};
 use crate::forks::{DEADLINE, ENDING, FORKER, FORKING, OPENING, catch_up, forked, this_thread};
 use crate::outcome::Outcome;
 use crate::totals::Totals;
 use crate::{batch, frame, told};
 use parking_lot::Mutex;
-use predlog::stats::Snapshot;
-use predlog::{Config, DropReason, Guard, Prediction, Report};
+use predlog::{Config, DropReason, Guard, Prediction};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -39,27 +39,27 @@ pub(crate) struct Logger {
     as_text: AtomicU64,
     /// Python's log has why it cannot be opened.
     told: AtomicBool,
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
 }
 
 /// Locked for a copy only, by threads that are attached to Python: so no fork finds it locked, and never while Python code runs.
 #[derive(Default)]
-struct State {
-    open: Option<(Arc<predlog::Logger>, Guard)>,
+pub(crate) struct State {
+    pub(crate) open: Option<(Arc<predlog::Logger>, Guard)>,
     /// A thread is about to open it.
     opening: bool,
     /// Threads that are ending it.
-    ending: u32,
+    pub(crate) ending: u32,
     /// Those that nobody waits for any more, as a signal came.
-    left: Vec<JoinHandle<Ended>>,
+    pub(crate) left: Vec<JoinHandle<Ended>>,
     /// By the caller, for good.
-    closed: bool,
+    pub(crate) closed: bool,
     /// It could not be opened: until when it is not tried again, and how long that was.
     failed: Option<(Instant, Duration)>,
     /// Of the loggers that ended for a fork.
-    past: Totals,
+    pub(crate) past: Totals,
     /// The same of each of `[[sinks]]`.
-    sinks: BTreeMap<String, Totals>,
+    pub(crate) sinks: BTreeMap<String, Totals>,
 }
 
 #[pymethods]
@@ -164,23 +164,14 @@ impl Logger {
     fn close<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyDict>> {
         let timeout = seconds(timeout)?;
         self.state.lock().closed = true;
-        if let Some(ending) = self.begin_to_end(py) {
-            // By another thread, so that this one sees Python's signals.
-            let ending = Arc::new(Mutex::new(Some(ending)));
-            let end = move |ending: &Mutex<Option<Ending>>| ending.lock().take().map(|ending| ending.end(timeout));
-            let others = Arc::clone(&ending);
-            match predlog::thread::spawn("predlog-close", move || end(&others).unwrap_or_default()) {
-                Ok(thread) => self.wait_for_end(py, thread)?,
-                Err(_) => _ = py.detach(|| end(&ending)).map(|ended| self.note_end(py, ended)),
-            }
-        }
-        self.end(py, timeout);
+        self.end_unless_interrupted(py, timeout)?;
         self.snapshot(py)
     }
 
     /// The counters: accepted, delivered, on_disk, dropped (by reason), encoded_as_text and more; what is wrong now; and the same of each of `[[sinks]]`.
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         catch_up(py);
+        self.note_left(py);
         let (mut totals, mut sinks, open) = {
             let state = self.state.lock();
             (state.past.clone(), state.sinks.clone(), state.open.as_ref().map(|(logger, _)| Arc::clone(logger)))
@@ -372,54 +363,6 @@ impl Logger {
         }
         Ok(Some(logger))
     }
-
-    fn end(&self, py: Python<'_>, timeout: Duration) {
-        if let Some(ending) = self.begin_to_end(py) {
-            let ended = py.detach(|| ending.end(timeout));
-            self.note_end(py, ended);
-        }
-        // Another thread may be at it.
-        let until = Instant::now() + timeout;
-        while self.state.lock().ending > 0 && Instant::now() < until {
-            let left: Vec<_> = self.state.lock().left.extract_if(.., |thread| thread.is_finished()).collect();
-            left.into_iter().for_each(|thread| self.note_end(py, thread.join().unwrap_or_default()));
-            py.detach(|| std::thread::sleep(Duration::from_millis(1)));
-        }
-    }
-
-    /// # Errors
-    /// What a signal's handler raised.
-    fn wait_for_end(&self, py: Python<'_>, thread: JoinHandle<Ended>) -> PyResult<()> {
-        while !thread.is_finished() {
-            if let Err(interrupt) = py.check_signals() {
-                self.state.lock().left.push(thread);
-                return Err(interrupt);
-            }
-            py.detach(|| std::thread::sleep(Duration::from_millis(1)));
-        }
-        self.note_end(py, thread.join().unwrap_or_default());
-        Ok(())
-    }
-
-    fn begin_to_end(&self, py: Python<'_>) -> Option<Ending> {
-        catch_up(py);
-        let mut state = self.state.lock();
-        let (logger, guard) = state.open.take()?;
-        state.ending += 1;
-        // A child of a fork meanwhile would have the worker's locks, and nobody who unlocks them.
-        ENDING.fetch_add(1, Ordering::AcqRel);
-        Some(Ending { logger, guard })
-    }
-
-    fn note_end(&self, _attached: Python<'_>, (mut report, last): Ended) {
-        let mut state = self.state.lock();
-        state.ending -= 1;
-        for (name, last) in last.sinks {
-            let report = report.sinks.remove(&name).unwrap_or_default();
-            state.sinks.entry(name).or_default().add_ended(report, &last);
-        }
-        state.past.add_ended(report, &last.own);
-    }
 }
 
 impl Drop for Logger {
@@ -441,73 +384,6 @@ impl Drop for Logger {
     }
 }
 
-/// A logger that takes no more records, which ends while its thread is not attached to Python.
-struct Ending {
-    logger: Arc<predlog::Logger>,
-    guard: Guard,
-}
-
-/// What became of its records, and its counters at the end.
-type Ended = (Report, Last);
-
-#[derive(Default)]
-struct Last {
-    own: Snapshot,
-    sinks: Vec<(String, Snapshot)>,
-}
-
-impl Ending {
-    fn end(self, timeout: Duration) -> Ended {
-        let report = self.guard.shutdown(timeout);
-        let sinks = named_sinks(&self.logger).map(|(name, sink)| (name, sink.snapshot())).collect();
-        let last = Last { own: self.logger.snapshot(), sinks };
-        drop(self.logger);
-        // As `begin_to_end()`: a fork waits no longer.
-        ENDING.fetch_sub(1, Ordering::AcqRel);
-        (report, last)
-    }
-}
-
-/// The loggers of `[[sinks]]`.
-fn named_sinks(logger: &predlog::Logger) -> impl Iterator<Item = (String, predlog::Logger)> {
-    logger.sinks().filter_map(|name| Some((name.to_owned(), logger.sink(name)?)))
-}
-
-/// Ends loggers, all at the same time, for up to `timeout` seconds: for good, or for a fork, after which the next `log()` opens them again.
-#[pyfunction]
-pub(crate) fn end_all(py: Python<'_>, loggers: Vec<PyRef<'_, Logger>>, timeout: f64, for_good: bool) -> PyResult<()> {
-    let timeout = seconds(timeout)?;
-    if for_good {
-        loggers.iter().for_each(|logger| logger.state.lock().closed = true);
-    }
-    /// What is to end, and what became of it.
-    type Slot = (Mutex<Option<Ending>>, Mutex<Option<Ended>>);
-    let slot = |logger: &PyRef<'_, Logger>| -> Slot { (Mutex::new(logger.begin_to_end(py)), Mutex::new(None)) };
-    let slots: Vec<Slot> = loggers.iter().map(slot).collect();
-    let end = |(ending, ended): &Slot| {
-        let ending = ending.lock().take();
-        *ended.lock() = ending.map(|ending| ending.end(timeout));
-    };
-    py.detach(|| {
-        std::thread::scope(|scope| {
-            for slot in slots.iter().filter(|(ending, _)| ending.lock().is_some()) {
-                // Where no thread can be had, one after another.
-                if std::thread::Builder::new().spawn_scoped(scope, || end(slot)).is_err() {
-                    end(slot);
-                }
-            }
-        });
-    });
-    for (logger, (_, ended)) in loggers.iter().zip(slots) {
-        if let Some(ended) = ended.into_inner() {
-            logger.note_end(py, ended);
-        }
-        // Another thread may be at it.
-        logger.end(py, timeout);
-    }
-    Ok(())
-}
-
 /// Says in Python's log why nothing is logged. Whatever its handlers raise is nothing to the caller.
 fn tell(py: Python<'_>, error: &PyErr) {
     let log = || py.import("logging")?.call_method1("getLogger", ("predlog",));
@@ -520,7 +396,7 @@ fn converter(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     CONVERT.import(py, "predlog._convert", "convert")
 }
 
-fn seconds(timeout: f64) -> PyResult<Duration> {
+pub(crate) fn seconds(timeout: f64) -> PyResult<Duration> {
     if timeout == f64::INFINITY {
         return Ok(MAX_TIMEOUT);
     }

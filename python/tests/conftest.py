@@ -36,6 +36,12 @@ class Store:
         return rows
 
 
+def logged(store: Store) -> list[tuple[Any, ...]]:
+    """Inputs, outputs and error of each row, those of a batch in their order."""
+    rows = sorted(store.rows(), key=lambda row: (row["timestamp"], -1 if row["row_index"] is None else row["row_index"]))
+    return [(row["inputs"], row["outputs"], row["error"]) for row in rows]
+
+
 def shown(row: dict[str, Any]) -> tuple[Any, ...]:
     """What a request's row says of it."""
     assert row["latency_ms"] >= 0
